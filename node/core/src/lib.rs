@@ -1,0 +1,26 @@
+//! Every decision of the distributed database, as pure code: no IO, no clock, no threads, no randomness.
+//!
+//! The protocol is leaderless quorum voting with recovery by ballots; `docs/rfcs/0001-commit-protocol.md`
+//! states its rules and the invariants that this crate keeps. Each module decides one thing:
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`ids`] | names of things: streams, positions, versions, vectors |
+//! | [`quorum`] | how many answers are enough |
+//! | [`acceptor`] | a storage node's votes and promises |
+//! | [`coordinator`] | an instance's proposals and the recovery of anybody's transactions |
+//! | [`ordering`] | in which order decided transactions are applied |
+//! | [`election`] | who becomes the writer, and when |
+//! | [`locks`] | local row locks, waits and deadlocks |
+//! | [`cache`] | blocks of rows with version chains |
+//! | [`wire`] | messages as bytes |
+
+pub mod acceptor;
+pub mod coordinator;
+pub mod cache;
+pub mod ids;
+pub mod locks;
+pub mod ordering;
+pub mod quorum;
+pub mod txn;
+pub mod wire;
