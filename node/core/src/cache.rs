@@ -79,7 +79,8 @@ pub enum ScanEnd {
     Exhausted,
     /// The visitor had enough.
     Stopped,
-    /// What comes next is not cached. Everything before the gap, in scan order, has been visited.
+    /// What comes next is not cached. Everything before the gap, in scan order, has been visited. The gap
+    /// may reach beyond the range of the scan.
     Gap(Gap),
 }
 
@@ -231,13 +232,7 @@ impl Cache {
                 Some(border) => at = border,
             }
         }
-        let next = self.start_after(at);
-        let clipped = match (next, end) {
-            (Some(next), Some(end)) if &next[..] > end => Some(Bytes::copy_from_slice(end)),
-            (None, Some(end)) => Some(Bytes::copy_from_slice(end)),
-            (next, _) => next,
-        };
-        ScanEnd::Gap(Gap { start: Bytes::copy_from_slice(at), end: clipped })
+        ScanEnd::Gap(Gap { start: Bytes::copy_from_slice(at), end: self.start_after(at) })
     }
 
     fn scan_down(
@@ -249,12 +244,10 @@ impl Cache {
     ) -> ScanEnd {
         let mut bound = end;
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut below: &[u8] = start;
+        let mut below: &[u8] = b"";
         for (from, block) in self.blocks.range::<[u8], _>((Bound::Unbounded, upper)).rev() {
             if !block.covers_below(bound) {
-                if let Some(border) = block.end.as_ref().filter(|border| &border[..] > start) {
-                    below = border;
-                }
+                below = block.end.as_deref().unwrap_or_default();
                 break;
             }
             block.touch();
@@ -560,10 +553,11 @@ fn validate(
     let start = Bytes::copy_from_slice(start.max(&answer.start));
     let end = if reaches(&answer.end, end) { end.clone() } else { answer.end };
     let rows = answer.rows.into_iter().filter(|row| row.key >= start);
-    let rows = rows.filter(|row| end.as_ref().is_none_or(|end| row.key < *end)).map(|row| {
+    let rows = rows.filter(|row| end.as_ref().is_none_or(|end| row.key < *end));
+    let rows: Vec<Row> = rows.map(|row| {
         let mut versions = row.versions.into();
         block::thin(&mut versions, horizon, |_| ());
         Row { key: row.key, versions }
-    });
-    Ok((start, Block::new(end.as_deref().map(Bytes::copy_from_slice), rows.collect())))
+    }).collect();
+    Ok((start, Block::new(end.as_deref().map(Bytes::copy_from_slice), rows)))
 }

@@ -200,6 +200,14 @@ impl Coordinator {
     pub fn in_flight(&self) -> usize {
         self.open.len()
     }
+    /// What is under way, for a person who looks for what hangs.
+    pub fn describe(&self) -> String {
+        let open: Vec<String> = self.open.iter().map(|(txn, open)| format!("{txn} {:?}", open.phase)).collect();
+        let recoveries: Vec<String> =
+            self.recoveries.iter().map(|(txn, recovery)| format!("{txn} {}", recovery.describe())).collect();
+        let fencing = self.fencing.as_ref().map(Fencing::describe);
+        format!("open {open:?}, recoveries {recoveries:?}, fencing {fencing:?}")
+    }
     /// A storage node is connected and votes.
     pub fn node_up(&mut self, node: StorageId, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
@@ -254,8 +262,12 @@ impl Coordinator {
     /// Somebody needs this transaction's outcome: recovers it after `patience`, unless it is settled first.
     pub fn resolve(&mut self, txn: TxnId, patience: Millis, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
-        if self.open.contains_key(&txn) || self.resolved.contains_key(&txn) {
+        if self.open.contains_key(&txn) {
             return; // an own transaction finds its way by itself
+        }
+        if let Some(outcome) = self.resolved.get(&txn) {
+            // Its decision was lost on the way to whoever asks.
+            return out.push(Action::Broadcast(Request::Decide { txn, outcome: *outcome, body: None }));
         }
         self.start_recovery(txn, None, patience, out);
     }
@@ -467,8 +479,10 @@ impl Coordinator {
             let by = std::mem::take(&mut open.by);
             out.push(Action::Finish(ticket, Finish::Aborted { stale: open.stale, by }));
         }
+        let body = open.txn.clone();
         self.recoveries.remove(&txn);
         self.remember(txn, outcome);
+        self.fence_resolved(txn, Some((outcome, body)), out); // a former writer may be the one who fences
         self.advance_own(out);
         self.recovery_unblocked(txn, outcome, out);
     }

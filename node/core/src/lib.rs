@@ -17,6 +17,7 @@
 
 pub mod acceptor;
 pub mod coordinator;
+pub mod election;
 pub mod cache;
 pub mod ids;
 pub mod locks;

@@ -151,7 +151,8 @@ impl Ordering {
         *opened = epoch;
         for (older, last) in ends {
             let id = StreamId { seat, epoch: *older };
-            self.streams.entry(id).or_default().state.last = Some(*last);
+            // A stream ends once: what a later closing says of it only repeats what was aborted.
+            self.streams.entry(id).or_default().state.last.get_or_insert(*last);
         }
         let begin = StreamId { seat, epoch: Epoch(0) };
         let end = StreamId { seat, epoch };

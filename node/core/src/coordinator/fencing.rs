@@ -40,6 +40,15 @@ enum Step {
 }
 
 impl Fencing {
+    pub(super) fn describe(&self) -> String {
+        let step = match &self.step {
+            Step::Wait { until } => format!("waits until {until}"),
+            Step::Fence { reports } => format!("has {} reports", reports.len()),
+            Step::Resolve { waiting, .. } => format!("waits for {waiting:?}"),
+            Step::Activate { accepted, .. } => format!("closing accepted by {accepted:?}"),
+        };
+        format!("seat {} epoch {} at {:?} {step}", self.seat.0, self.epoch.0, self.ballot)
+    }
     pub(super) fn request(&self, run: RunId) -> Option<Request> {
         match &self.step {
             Step::Wait { .. } | Step::Resolve { .. } => None,

@@ -35,6 +35,14 @@ enum Step {
 }
 
 impl Recovery {
+    pub(super) fn describe(&self) -> String {
+        match &self.step {
+            Step::Wait { until } => format!("waits until {until}"),
+            Step::Prepare { ballot, promises, .. } => format!("has {} promises at {ballot:?}", promises.len()),
+            Step::Conflicts { on, .. } => format!("waits for {on:?}"),
+            Step::Accept { ballot, value, accepted, .. } => format!("{value:?} at {ballot:?}: {accepted:?}"),
+        }
+    }
     pub(super) fn needed(&self) -> bool {
         self.wanted
     }

@@ -1,0 +1,152 @@
+//! Single-master mode: who becomes the writer, and when.
+//!
+//! Storage nodes tell every instance who holds the seat and which instances they hear. An instance
+//! campaigns (takes the seat with the next epoch) when a read quorum of them no longer hears the holder: the
+//! holder then cannot reach a write quorum, so nothing is lost by fencing it. Among the candidates the one
+//! with the best promotion tier goes first, then the freshest; each later rank waits longer, so that a
+//! campaign normally has no rival. Rivals are safe all the same: fences and epochs decide.
+//!
+//! A holder that was granted the seat but has not opened it within [`OPENING_MS`] counts as gone.
+
+use crate::coordinator::Millis;
+use crate::ids::{Epoch, RunId, Seat, StorageId, Vector};
+use crate::quorum::Quorum;
+use crate::wire::{InstanceInfo, SeatInfo};
+
+/// The one seat of single-master mode.
+pub const WRITER_SEAT: Seat = Seat(0);
+/// A writer that a storage node has not heard for this long is silent.
+pub const SILENT_MS: u32 = 1_500;
+/// A writer serves reads only if a read quorum answered a heartbeat sent within this time. Shorter than
+/// [`SILENT_MS`], so that it has stopped before anybody campaigns.
+pub const LEASE_MS: Millis = 1_000;
+/// How much longer each rank of candidates waits.
+pub const RANK_STEP_MS: Millis = 250;
+/// How long the first election of a volume waits for other candidates to appear.
+pub const FIRST_WAIT_MS: Millis = 300;
+/// How long a candidate may take between being granted the seat and opening it.
+pub const OPENING_MS: Millis = 3_000;
+
+const _: () = assert!(LEASE_MS < SILENT_MS as Millis, "a lease ends before its holder is replaced");
+
+/// What one storage node says.
+#[derive(Clone, Debug)]
+struct View {
+    seats: Vec<SeatInfo>,
+    instances: Vec<InstanceInfo>,
+}
+
+/// Who holds the seat, by the newest epoch granted anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its run.
+    pub run: RunId,
+    /// Whether it has opened the seat.
+    pub active: bool,
+}
+
+/// Decides when this instance campaigns.
+pub struct Election {
+    run: RunId,
+    quorum: Quorum,
+    views: Vec<Option<View>>,
+    gone_since: Option<(Epoch, Millis)>,
+    granted_since: Option<(Epoch, Millis)>,
+}
+
+impl Election {
+    /// For the instance's run.
+    pub fn new(run: RunId, quorum: Quorum) -> Election {
+        let views = (0..quorum.nodes()).map(|_| None).collect();
+        Election { run, quorum, views, gone_since: None, granted_since: None }
+    }
+    /// A storage node's view of seats and instances.
+    pub fn view(&mut self, node: StorageId, seats: Vec<SeatInfo>, instances: Vec<InstanceInfo>) {
+        if let Some(view) = self.views.get_mut(usize::from(node.0)) {
+            *view = Some(View { seats, instances });
+        }
+    }
+    /// A storage node's connection is gone: its view no longer counts.
+    pub fn lost(&mut self, node: StorageId) {
+        if let Some(view) = self.views.get_mut(usize::from(node.0)) {
+            *view = None;
+        }
+    }
+    /// The newest holder of a seat that any storage node knows.
+    pub fn holder(&self, seat: Seat) -> Option<Holder> {
+        let seats = self.views.iter().flatten().flat_map(|view| &view.seats);
+        let of_seat = seats.filter(|info| info.seat == seat && info.epoch > Epoch(0));
+        let newest = of_seat.max_by_key(|info| (info.epoch, info.active))?;
+        Some(Holder { epoch: newest.epoch, run: newest.run, active: newest.active })
+    }
+    /// An instance as the storage nodes last heard of it; the connected view wins.
+    pub fn instance(&self, run: RunId) -> Option<&InstanceInfo> {
+        let all = self.views.iter().flatten().flat_map(|view| &view.instances);
+        all.filter(|info| info.run == run).max_by_key(|info| (info.connected, u32::MAX - info.silent_ms))
+    }
+    /// Every instance that any storage node is connected to.
+    pub fn instances(&self) -> Vec<&InstanceInfo> {
+        let mut found: Vec<&InstanceInfo> = Vec::new();
+        for info in self.views.iter().flatten().flat_map(|view| &view.instances).filter(|info| info.connected) {
+            match found.iter_mut().find(|have| have.run == info.run) {
+                Some(have) if info.silent_ms < have.silent_ms => *have = info,
+                Some(_) => {}
+                None => found.push(info),
+            }
+        }
+        found.sort_by_key(|info| info.ordinal);
+        found
+    }
+    /// Whether a read quorum of storage nodes does not hear this run.
+    pub fn gone(&self, run: RunId) -> bool {
+        let hears = |view: &View| {
+            view.instances.iter().any(|info| info.run == run && info.connected && info.silent_ms < SILENT_MS)
+        };
+        self.views.iter().flatten().filter(|view| !hears(view)).count() >= self.quorum.read()
+    }
+    /// The epoch to campaign with, if it is time to.
+    pub fn campaign(&mut self, now: Millis) -> Option<Epoch> {
+        let views = self.views.iter().flatten().count();
+        if views < self.quorum.write() {
+            self.gone_since = None;
+            return None;
+        }
+        let holder = self.holder(WRITER_SEAT);
+        let epoch = holder.map_or(Epoch(0), |holder| holder.epoch);
+        if self.granted_since.is_none_or(|(of, _)| of != epoch) {
+            self.granted_since = Some((epoch, now));
+        }
+        let opening = self.granted_since.is_some_and(|(_, since)| now.saturating_sub(since) < OPENING_MS);
+        let present = holder.is_some_and(|holder| {
+            holder.run == self.run || (!self.gone(holder.run) && (holder.active || opening))
+        });
+        if present {
+            self.gone_since = None;
+            return None;
+        }
+        if self.gone_since.is_none_or(|(of, _)| of != epoch) {
+            self.gone_since = Some((epoch, now));
+        }
+        let waited = self.gone_since.map_or(0, |(_, since)| now.saturating_sub(since));
+        let first = if epoch == Epoch(0) { FIRST_WAIT_MS } else { 0 };
+        let rank = self.rank(holder.map(|holder| holder.run))?;
+        (waited >= first + RANK_STEP_MS * rank).then_some(Epoch(epoch.0 + 1))
+    }
+    /// How many candidates go before this instance; `None` while no storage node lists it.
+    fn rank(&self, holder: Option<RunId>) -> Option<u64> {
+        let me = self.instance(self.run)?;
+        let mine = (me.tier, std::cmp::Reverse(progress(&me.applied)), me.ordinal);
+        let before = self.instances().into_iter().filter(|info| {
+            let theirs = (info.tier, std::cmp::Reverse(progress(&info.applied)), info.ordinal);
+            info.run != self.run && Some(info.run) != holder && !self.gone(info.run) && theirs < mine
+        });
+        Some(before.count() as u64)
+    }
+}
+
+fn progress(applied: &Vector) -> (Epoch, u64) {
+    let position = applied.get(WRITER_SEAT);
+    (position.epoch, position.seq.0)
+}

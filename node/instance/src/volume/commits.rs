@@ -1,0 +1,96 @@
+//! Who waits for which proposal, and when a lost proposal is made again.
+//!
+//! A proposal that was refused only because undecided rivals stood in its way is proposed again, as a new
+//! transaction, once they are out of the way: by then either one of them has committed and the proposal is
+//! stale, a conflict for good, or the slots are free. So two that refuse each other do not both fail.
+
+use std::collections::BTreeMap;
+
+use node_core::coordinator::Millis;
+use node_core::ids::TxnId;
+
+use super::{Answer, COMMIT_TIMEOUT};
+use crate::volume_api::{CommitError, Proposal};
+
+/// How often a proposal is made in all.
+const ATTEMPTS_MAX: u32 = 12;
+
+pub(super) struct Waiting {
+    pub(super) proposal: Proposal,
+    pub(super) answer: Answer<Result<TxnId, CommitError>>,
+    pub(super) deadline: Millis,
+    pub(super) attempts: u32,
+}
+
+/// Proposals by ticket.
+#[derive(Default)]
+pub(super) struct Commits {
+    next: u64,
+    /// Proposed, undecided.
+    pub(super) proposed: BTreeMap<u64, Waiting>,
+    /// Not proposed now: for want of a quorum or a seat, or until a pause is over.
+    pub(super) parked: Vec<(Millis, Waiting)>,
+}
+
+impl Commits {
+    pub(super) fn arrive(
+        &mut self,
+        proposal: Proposal,
+        answer: Answer<Result<TxnId, CommitError>>,
+        now: Millis,
+    ) -> Waiting {
+        let timeout = u64::try_from(COMMIT_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        Waiting { proposal, answer, deadline: now + timeout, attempts: 0 }
+    }
+    pub(super) fn ticket(&mut self, mut waiting: Waiting) -> (u64, Proposal) {
+        self.next += 1;
+        waiting.attempts += 1;
+        let proposal = waiting.proposal.clone();
+        self.proposed.insert(self.next, waiting);
+        (self.next, proposal)
+    }
+    /// A proposal was refused; true if it will be made again.
+    pub(super) fn refused(&mut self, waiting: Waiting, stale: bool, by: &[TxnId], jitter: Millis, now: Millis) -> bool {
+        if stale || waiting.attempts >= ATTEMPTS_MAX || now >= waiting.deadline {
+            let detail = match by.first() {
+                _ if stale => "a row was changed by another transaction".to_owned(),
+                Some(by) => format!("transaction {by} stood in the way"),
+                None => "the vote was lost".to_owned(),
+            };
+            waiting.answer.give(Err(CommitError::Conflict(detail)));
+            return false;
+        }
+        let pause = 1 + jitter % (2 << waiting.attempts.min(5));
+        self.parked.push((now + pause, waiting));
+        true
+    }
+    /// Parked proposals whose pause is over.
+    pub(super) fn due(&mut self, now: Millis) -> Vec<Waiting> {
+        let mut due = Vec::new();
+        let mut later = Vec::new();
+        for (at, waiting) in std::mem::take(&mut self.parked) {
+            if at <= now { due.push(waiting) } else { later.push((at, waiting)) }
+        }
+        self.parked = later;
+        due
+    }
+    /// Gives up what has waited too long: what was never proposed has failed, what was proposed is unknown.
+    pub(super) fn expire(&mut self, now: Millis, reason: &str) {
+        let late: Vec<u64> =
+            self.proposed.iter().filter(|(_, waiting)| waiting.deadline <= now).map(|(id, _)| *id).collect();
+        for ticket in late {
+            if let Some(waiting) = self.proposed.remove(&ticket) {
+                waiting.answer.give(Err(CommitError::Unknown(reason.to_owned())));
+            }
+        }
+        let mut kept = Vec::new();
+        for (at, waiting) in std::mem::take(&mut self.parked) {
+            if waiting.deadline <= now {
+                waiting.answer.give(Err(CommitError::Unavailable(reason.to_owned())));
+            } else {
+                kept.push((at, waiting));
+            }
+        }
+        self.parked = kept;
+    }
+}

@@ -1,0 +1,735 @@
+//! Turns events into calls of the state machines and performs their actions, in order.
+//!
+//! One turn takes everything that is queued: what storage nodes said, what sessions ask, and the time. The
+//! requests it leads to leave in one frame per node at its end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
+use node_core::election::{Election, WRITER_SEAT};
+use node_core::ids::{Epoch, Position, Seat, Seq, StorageId, StreamId, TxnId};
+use node_core::quorum::Mode;
+use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
+use node_storage::carrier::Sender;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::commits::{Commits, Waiting};
+use super::links::{LinkConfig, LinkEvent, keep};
+use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
+use super::{
+    Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread,
+};
+use crate::volume_api::{CommitError, VolumeError};
+
+const BEAT_MS: Millis = 100;
+const PROBE_MS: Millis = 500;
+/// A node that has not answered a heartbeat for this long counts as not connected.
+const HEARD_MS: Millis = 1_200;
+/// A reader whose target is not reached by then takes its feed from another node.
+const FEED_PATIENCE_MS: Millis = 400;
+/// How long a rival of a living writer may stay undecided before it is recovered.
+const RIVAL_PATIENCE_MS: Millis = 40;
+const BUSY_TURN: Duration = Duration::from_millis(5);
+const IDLE_TURN: Duration = Duration::from_millis(50);
+const RESIGN_MS: Millis = 3_000;
+
+struct Link {
+    generation: u64,
+    sender: Sender<Request>,
+    zone: String,
+    out: BytesMut,
+    /// When the newest answered heartbeat was sent.
+    heard: Millis,
+    counted: bool,
+}
+
+struct Driver {
+    thread: VolumeThread,
+    follower: Arc<dyn Follower>,
+    coordinator: Coordinator,
+    election: Election,
+    commits: Commits,
+    blocks: Blocks,
+    present: Present,
+    links: Vec<Option<Link>>,
+    feed: Option<StorageId>,
+    feed_turn: usize,
+    beats: VecDeque<(u64, Millis)>,
+    beat: u64,
+    last_beat: Millis,
+    last_probe: Millis,
+    opening: Option<StreamId>,
+    seat: Option<StreamId>,
+    floor: Epoch,
+    take_after: Millis,
+    noticed: Option<(Millis, Option<String>, bool)>,
+    takeover: Option<TakeoverInfo>,
+    lag_us: Option<u64>,
+    unable: Option<String>,
+    resigning: Vec<(Millis, Answer<()>)>,
+    resigned: bool,
+    applies: Vec<FeedItem>,
+    jitter: u64,
+}
+
+/// Runs the volume thread until its stop token is cancelled.
+///
+/// # Errors
+///
+/// The error of starting the thread.
+pub fn run(thread: VolumeThread, follower: Arc<dyn Follower>) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name("volume".to_owned())
+        .spawn(move || runtime.block_on(Driver::new(thread, follower).drive()))
+}
+
+impl Driver {
+    fn new(thread: VolumeThread, follower: Arc<dyn Follower>) -> Driver {
+        let config = &thread.config;
+        let links = config.storage.iter().map(|_| None).collect();
+        Driver {
+            coordinator: Coordinator::new(config.quorum, config.run),
+            election: Election::new(config.run, config.quorum),
+            commits: Commits::default(),
+            blocks: Blocks::default(),
+            present: Present::default(),
+            links,
+            feed: None,
+            feed_turn: usize::from(config.ordinal),
+            beats: VecDeque::new(),
+            beat: 0,
+            last_beat: 0,
+            last_probe: 0,
+            opening: None,
+            seat: None,
+            floor: Epoch(0),
+            take_after: 0,
+            noticed: None,
+            takeover: None,
+            lag_us: None,
+            unable: None,
+            resigning: Vec::new(),
+            resigned: false,
+            applies: Vec::new(),
+            jitter: config.run.0,
+            thread,
+            follower,
+        }
+    }
+
+    async fn drive(mut self) {
+        let (events_in, mut events) = mpsc::unbounded_channel();
+        let stop = self.thread.stop.clone();
+        let links = tokio_util::task::TaskTracker::new();
+        for config in self.link_configs() {
+            links.spawn(keep(config, events_in.clone(), stop.clone()));
+        }
+        links.close();
+        let mut said = Vec::new();
+        let mut asked = Vec::new();
+        loop {
+            let turn = if self.busy() { BUSY_TURN } else { IDLE_TURN };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = events.recv_many(&mut said, 512) => {}
+                _ = self.thread.commands.recv_many(&mut asked, 512) => {}
+                () = tokio::time::sleep(turn) => {}
+            }
+            while let Ok(event) = events.try_recv() {
+                said.push(event);
+            }
+            while let Ok(command) = self.thread.commands.try_recv() {
+                asked.push(command);
+            }
+            for event in said.drain(..) {
+                self.link_event(event);
+            }
+            for command in asked.drain(..) {
+                self.command(command);
+            }
+            self.end_turn();
+        }
+        for link in self.links.iter().flatten() {
+            link.sender.close();
+        }
+        links.wait().await;
+    }
+
+    fn link_configs(&self) -> Vec<LinkConfig> {
+        let config = &self.thread.config;
+        let peer = Peer::Instance {
+            name: config.name.clone(),
+            ordinal: config.ordinal,
+            tier: config.tier,
+            run: config.run,
+        };
+        let link = |(index, address): (usize, &String)| LinkConfig {
+            node: StorageId(u8::try_from(index).expect("a volume has at most six storage nodes")),
+            address: address.clone(),
+            peer: peer.clone(),
+            cluster: config.cluster.clone(),
+        };
+        config.storage.iter().enumerate().map(link).collect()
+    }
+
+    fn now(&self) -> Millis {
+        self.thread.lease.now()
+    }
+
+    fn mode(&self) -> Mode {
+        self.thread.config.quorum.mode()
+    }
+
+    fn own_seat(&self) -> Seat {
+        match self.mode() {
+            Mode::SingleMaster => WRITER_SEAT,
+            Mode::MultiMaster => Seat(self.thread.config.ordinal),
+        }
+    }
+
+    fn busy(&self) -> bool {
+        self.coordinator.in_flight() > 0
+            || self.coordinator.taking()
+            || !self.commits.parked.is_empty()
+            || !self.present.targets.is_empty()
+            || self.opening.is_some()
+            || !self.resigning.is_empty()
+    }
+
+    // ---- what storage nodes say ----
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { node, generation, sender, zone } => {
+                let now = self.now();
+                let out = BytesMut::new();
+                let link = Link { generation, sender, zone, out, heard: now, counted: true };
+                self.links[usize::from(node.0)] = Some(link);
+                let mut actions = Vec::new();
+                self.coordinator.node_up(node, now, &mut actions);
+                self.perform(actions);
+                self.last_beat = 0; // greet it with a heartbeat this turn
+            }
+            LinkEvent::Down { node, generation } => {
+                let index = usize::from(node.0);
+                if self.links[index].as_ref().is_some_and(|link| link.generation == generation) {
+                    self.links[index] = None;
+                    self.node_gone(node);
+                }
+            }
+            LinkEvent::Said { node, generation, replies } => {
+                let link = self.links[usize::from(node.0)].as_ref();
+                if link.is_some_and(|link| link.generation == generation) {
+                    for reply in replies {
+                        self.reply(node, reply);
+                    }
+                }
+            }
+        }
+    }
+
+    fn node_gone(&mut self, node: StorageId) {
+        let now = self.now();
+        self.election.lost(node);
+        let mut actions = Vec::new();
+        self.coordinator.node_down(node, now, &mut actions);
+        self.perform(actions);
+        if self.feed == Some(node) {
+            self.feed = None;
+        }
+        let mine: Vec<u64> =
+            self.blocks.pending.iter().filter(|(_, read)| read.node == Some(node)).map(|(id, _)| *id).collect();
+        for id in mine {
+            self.send_block(id);
+        }
+    }
+
+    fn reply(&mut self, node: StorageId, reply: Reply) {
+        let now = self.now();
+        match reply {
+            Reply::Beat { beat } => self.heard(node, beat, now),
+            Reply::Topology { seats, instances } => self.election.view(node, seats, instances),
+            Reply::Index { id, committed, pending, current } => {
+                let own = self.coordinator.stream();
+                let others: Vec<TxnId> = pending.into_iter().filter(|txn| Some(txn.stream()) != own).collect();
+                let quorum = self.thread.config.quorum.read();
+                if !current {
+                    self.lose_seat("storage has granted a newer epoch");
+                }
+                self.present.answered(node, id, &committed, &others, quorum, now);
+            }
+            Reply::Feed { items, low } if self.feed == Some(node) => self.feed_items(&items, low),
+            Reply::FeedReset { at } if self.feed == Some(node) => {
+                info!(node = node.0, %at, "the history from here on is gone: starting over with an empty cache");
+                self.flush_applies();
+                self.follower.reset(at);
+            }
+            Reply::Feed { .. } | Reply::FeedReset { .. } => {}
+            Reply::Block(block) => self.blocks.answered(block),
+            Reply::ReadRefused { id, reason } => {
+                let nodes = self.links.len();
+                if let Some(read) = self.blocks.pending.get_mut(&id) {
+                    read.refused = read.refused.wrapping_add(1);
+                    self.unable = Some(reason);
+                    // Once all have refused, the next round waits for the clock.
+                    if usize::from(read.refused) % nodes != 0 {
+                        self.send_block(id);
+                    }
+                }
+            }
+            Reply::Refused { reason } => self.unable = Some(reason),
+            other => {
+                let mut actions = Vec::new();
+                self.coordinator.reply(node, other, now, &mut actions);
+                self.perform(actions);
+            }
+        }
+    }
+
+    fn heard(&mut self, node: StorageId, beat: u64, now: Millis) {
+        let sent = self.beats.iter().find(|(number, _)| *number == beat).map(|(_, sent)| *sent);
+        let Some(link) = self.links[usize::from(node.0)].as_mut() else { return };
+        let Some(sent) = sent else { return };
+        link.heard = link.heard.max(sent);
+        if !link.counted {
+            link.counted = true;
+            let mut actions = Vec::new();
+            self.coordinator.node_up(node, now, &mut actions);
+            self.perform(actions);
+        }
+        let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
+        heard.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(at) = heard.get(self.thread.config.quorum.read() - 1) {
+            self.thread.lease.quorum_at.fetch_max(*at, Ordering::AcqRel);
+        }
+    }
+
+    fn feed_items(&mut self, items: &[FeedItem], low: node_core::ids::Vector) {
+        let now = self.now();
+        let own = self.own_seat();
+        let mut actions = Vec::new();
+        for item in items {
+            let mine = match item {
+                FeedItem::Commit(txn) => txn.id.seat == own,
+                FeedItem::Advance { seat, .. } => *seat == own,
+            };
+            if mine {
+                self.coordinator.observe_own(item, now, &mut actions);
+            }
+        }
+        self.perform(actions);
+        self.flush_applies();
+        self.follower.apply(items);
+        self.follower.low_water(low);
+        self.coordinator.observe(&self.follower.applied());
+    }
+
+    // ---- what sessions ask ----
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Commit(proposal, answer) => {
+                let waiting = self.commits.arrive(proposal, answer, now);
+                self.propose(waiting);
+            }
+            Command::ReadIndex(answer) => self.present.ask(Asker::Session(answer), now),
+            Command::Block(request, answer) => {
+                let timeout = u64::try_from(READ_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+                let id = self.blocks.arrive(request, answer, now, timeout);
+                self.send_block(id);
+            }
+            Command::Resign(answer) => self.resigning.push((now + RESIGN_MS, answer)),
+        }
+    }
+
+    fn propose(&mut self, waiting: Waiting) {
+        let now = self.now();
+        if self.seat.is_none() {
+            return waiting.answer.give(Err(CommitError::Fenced));
+        }
+        if self.coordinator.nodes_up() < self.thread.config.quorum.write() {
+            self.commits.parked.push((now + 50, waiting));
+            return;
+        }
+        let (ticket, proposal) = self.commits.ticket(waiting);
+        let crate::volume_api::Proposal { deps, writes, checks } = proposal;
+        let mut actions = Vec::new();
+        self.coordinator.propose(CoreProposal { ticket, deps, writes, checks }, now, &mut actions);
+        self.perform(actions);
+    }
+
+    fn send_block(&mut self, id: u64) {
+        let now = self.now();
+        let same_zone = |link: &Link| self.thread.config.zone.as_deref() == Some(link.zone.as_str());
+        let Some(read) = self.blocks.pending.get(&id) else { return };
+        let first = read.node.is_none();
+        let count = self.links.len();
+        let from = read.node.map_or(self.feed_turn, |node| usize::from(node.0) + 1);
+        let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
+        let round: Vec<usize> = (0..count).map(|step| (from + step) % count).filter(usable).collect();
+        let near = round.iter().copied().find(|index| self.links[*index].as_ref().is_some_and(same_zone));
+        let feed = self.feed.map(|node| usize::from(node.0));
+        let chosen = if first { feed.or(near).or(round.first().copied()) } else { round.first().copied() };
+        let Some(index) = chosen else {
+            if let Some(read) = self.blocks.pending.get_mut(&id) {
+                read.node = None; // asked again when a node comes up
+                read.sent = now;
+            }
+            return;
+        };
+        let Some(read) = self.blocks.pending.get_mut(&id) else { return };
+        read.node = Some(StorageId(u8::try_from(index).expect("a volume has at most six storage nodes")));
+        read.sent = now;
+        let request = Request::Read(read.request.clone());
+        self.send(index, &request);
+    }
+
+    // ---- what the state machines want ----
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(node, request) => self.send(usize::from(node.0), &request),
+                Action::Broadcast(request) => {
+                    let mut bytes = BytesMut::new();
+                    request.put(&mut bytes);
+                    for link in self.links.iter_mut().flatten() {
+                        link.out.extend_from_slice(&bytes);
+                    }
+                }
+                Action::Apply(item) => self.applies.push(item),
+                Action::Finish(ticket, finish) => self.finish(ticket, finish),
+                Action::Resolved(..) => {}
+                Action::Seated(stream) => {
+                    let now = self.now();
+                    self.thread.lease.quorum_at.fetch_max(now, Ordering::AcqRel);
+                    self.opening = Some(stream);
+                }
+                Action::TakeFailed { granted, .. } => {
+                    self.floor = self.floor.max(granted);
+                    self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    self.take_after = self.now() + 10 + (self.jitter >> 33) % 40;
+                }
+                Action::Unseated(_) => self.lose_seat("a storage node reports a newer epoch"),
+                Action::NodeUnable(node, reason) => {
+                    if self.unable.as_ref() != Some(&reason) {
+                        warn!(node = node.0, reason, "a storage node cannot vote");
+                        self.unable = Some(reason);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, index: usize, request: &Request) {
+        if let Some(link) = &mut self.links[index] {
+            request.put(&mut link.out);
+        }
+    }
+
+    fn finish(&mut self, ticket: u64, finish: Finish) {
+        self.flush_applies();
+        let Some(waiting) = self.commits.proposed.remove(&ticket) else { return };
+        let now = self.now();
+        match finish {
+            Finish::Committed(txn) => {
+                self.thread.counters.committed.fetch_add(1, Ordering::Relaxed);
+                waiting.answer.give(Ok(txn));
+            }
+            Finish::Aborted { stale, by } => {
+                self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let again = self.commits.refused(waiting, stale, &by, self.jitter >> 33, now);
+                let counter = match again {
+                    true => &self.thread.counters.reproposed,
+                    false => &self.thread.counters.conflicts,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+                let own = self.coordinator.stream();
+                for txn in by.into_iter().filter(|txn| Some(txn.stream()) != own) {
+                    self.resolve(txn);
+                }
+            }
+            Finish::NoSeat => waiting.answer.give(Err(CommitError::Fenced)),
+        }
+    }
+
+    /// Somebody waits for this transaction: at once if its writer is gone, else after some patience.
+    fn resolve(&mut self, txn: TxnId) {
+        let now = self.now();
+        let holder = self.election.holder(txn.seat);
+        let alive = holder.is_some_and(|holder| holder.epoch == txn.epoch && !self.election.gone(holder.run));
+        let patience = if alive { RIVAL_PATIENCE_MS } else { 0 };
+        let mut actions = Vec::new();
+        self.coordinator.resolve(txn, patience, now, &mut actions);
+        self.perform(actions);
+    }
+
+    fn flush_applies(&mut self) {
+        if !self.applies.is_empty() {
+            let items = std::mem::take(&mut self.applies);
+            self.follower.apply(&items);
+        }
+    }
+
+    // ---- time ----
+
+    fn end_turn(&mut self) {
+        let now = self.now();
+        let mut actions = Vec::new();
+        self.coordinator.tick(now, &mut actions);
+        self.perform(actions);
+        self.flush_applies();
+        self.heartbeat(now);
+        self.mind_links(now);
+        self.mind_feed(now);
+        self.mind_seat(now);
+        self.mind_commits(now);
+        self.mind_reads(now);
+        self.flush_applies();
+        for link in self.links.iter_mut().flatten().filter(|link| !link.out.is_empty()) {
+            let bytes = link.out.split();
+            // A closed connection reports itself; what it did not take is sent again to the next one.
+            let _ = link.sender.send_encoded(&bytes);
+        }
+        self.publish();
+    }
+
+    fn heartbeat(&mut self, now: Millis) {
+        if self.last_beat != 0 && now.saturating_sub(self.last_beat) < BEAT_MS {
+            return;
+        }
+        self.last_beat = now.max(1);
+        self.beat += 1;
+        self.beats.push_back((self.beat, now));
+        if self.beats.len() > 64 {
+            self.beats.pop_front();
+        }
+        let role = if self.seat.is_some() { Role::Writer } else { Role::Reader };
+        let (applied, low) = (self.follower.applied(), self.follower.low());
+        let request = Request::Heartbeat { beat: self.beat, role, applied, low };
+        self.perform(vec![Action::Broadcast(request)]);
+    }
+
+    fn mind_links(&mut self, now: Millis) {
+        for index in 0..self.links.len() {
+            let Some(link) = self.links[index].as_mut() else { continue };
+            if link.counted && now.saturating_sub(link.heard) > HEARD_MS {
+                link.counted = false;
+                let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
+                warn!(node = node.0, "a storage node is connected but silent");
+                self.node_gone(node);
+            }
+        }
+    }
+
+    fn mind_feed(&mut self, now: Millis) {
+        let slow = |target: &super::reads::Target| now.saturating_sub(target.since) > FEED_PATIENCE_MS;
+        let impatient = self.present.targets.iter().any(slow);
+        if self.feed.is_some() && !impatient {
+            return;
+        }
+        let zone = self.thread.config.zone.clone();
+        let count = self.links.len();
+        let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
+        let round: Vec<usize> = (1..=count).map(|step| (self.feed_turn + step) % count).filter(usable).collect();
+        let near = |index: &&usize| self.links[**index].as_ref().is_some_and(|link| Some(&link.zone) == zone.as_ref());
+        let preferred = if impatient { None } else { round.iter().find(near) };
+        let Some(index) = preferred.or(round.first()).copied() else { return };
+        let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
+        self.feed_turn = index;
+        for target in &mut self.present.targets {
+            target.since = now;
+        }
+        if self.feed != Some(node) {
+            self.feed = Some(node);
+            self.send(index, &Request::Subscribe { from: self.follower.applied() });
+        }
+    }
+
+    fn mind_seat(&mut self, now: Millis) {
+        if let Some(stream) = self.opening {
+            let begin = Position { epoch: stream.epoch, seq: Seq(0) };
+            if self.follower.applied().get(stream.seat) >= begin {
+                self.open_seat(stream, now);
+            }
+        }
+        let held = self.seat.or(self.opening);
+        if let (Some(stream), Some(holder)) = (held, self.election.holder(self.own_seat()))
+            && holder.epoch > stream.epoch
+            && holder.run != self.thread.config.run
+        {
+            self.lose_seat("another instance was granted a newer epoch");
+        }
+        if held.is_some() || self.coordinator.taking() || self.resigned || now < self.take_after {
+            return;
+        }
+        let known = self.election.holder(self.own_seat()).map_or(Epoch(0), |holder| holder.epoch);
+        let next = match self.mode() {
+            Mode::SingleMaster => {
+                let gone = self.election.holder(WRITER_SEAT);
+                let Some(epoch) = self.election.campaign(now) else { return };
+                let before = gone.and_then(|holder| self.election.instance(holder.run));
+                let silent = before.is_some_and(|info| info.connected);
+                self.noticed = Some((now, before.map(|info| info.name.clone()), silent));
+                epoch
+            }
+            Mode::MultiMaster => Epoch(known.0 + 1),
+        };
+        if self.coordinator.nodes_up() < self.thread.config.quorum.write() || self.feed.is_none() {
+            return;
+        }
+        let epoch = next.max(Epoch(self.floor.0 + 1));
+        info!(seat = self.own_seat().0, epoch = epoch.0, "taking the seat");
+        let mut actions = Vec::new();
+        self.coordinator.take(self.own_seat(), epoch, now, &mut actions);
+        self.perform(actions);
+    }
+
+    fn open_seat(&mut self, stream: StreamId, now: Millis) {
+        self.opening = None;
+        self.seat = Some(stream);
+        self.floor = self.floor.max(stream.epoch);
+        if self.mode() == Mode::SingleMaster {
+            self.thread.lease.needed.store(true, Ordering::Release);
+        }
+        if let Some((since, from, silent)) = self.noticed.take() {
+            let milliseconds = now.saturating_sub(since);
+            self.takeover = Some(TakeoverInfo { from, silent, milliseconds });
+        }
+        info!(seat = stream.seat.0, epoch = stream.epoch.0, "seat opened");
+        self.follower.seated(stream.seat);
+    }
+
+    fn lose_seat(&mut self, why: &str) {
+        if self.seat.is_none() && self.opening.is_none() {
+            return;
+        }
+        info!(why, "seat lost");
+        self.seat = None;
+        self.opening = None;
+        self.coordinator.resign();
+        self.follower.unseated();
+        self.thread.lease.needed.store(false, Ordering::Release);
+        self.take_after = self.now() + 200;
+    }
+
+    fn mind_commits(&mut self, now: Millis) {
+        for waiting in self.commits.due(now) {
+            self.propose(waiting);
+        }
+        let (up, need) = (self.coordinator.nodes_up(), self.thread.config.quorum.write());
+        let unable = self.unable.as_ref().map_or(String::new(), |reason| format!("; a storage node says: {reason}"));
+        let reason = format!(
+            "no write quorum: {up} of {} storage nodes are connected and {need} are needed{unable}",
+            self.thread.config.quorum.nodes()
+        );
+        self.commits.expire(now, &reason);
+        let done = self.coordinator.in_flight() == 0 && self.commits.parked.is_empty();
+        let mut later = Vec::new();
+        for (deadline, answer) in std::mem::take(&mut self.resigning) {
+            if done || now >= deadline {
+                self.resigned = true;
+                if self.seat.is_some() {
+                    info!("seat resigned");
+                }
+                self.seat = None;
+                self.opening = None;
+                self.coordinator.resign();
+                self.last_beat = 0;
+                answer.give(());
+            } else {
+                later.push((deadline, answer));
+            }
+        }
+        self.resigning = later;
+    }
+
+    fn mind_reads(&mut self, now: Millis) {
+        if self.seat.is_none_or(|_| self.mode() == Mode::MultiMaster)
+            && now.saturating_sub(self.last_probe) >= PROBE_MS
+            && !self.present.probing()
+        {
+            self.last_probe = now;
+            self.present.ask(Asker::Probe(Instant::now()), now);
+        }
+        if let Some(id) = self.present.begin(now) {
+            let holds = self.seat.map(|stream| (stream.seat, stream.epoch));
+            self.perform(vec![Action::Broadcast(Request::ReadIndex { id, holds })]);
+        }
+        let applied = self.follower.applied();
+        for (asker, _) in self.present.reached(&applied) {
+            match asker {
+                Asker::Session(answer) => answer.give(Ok(applied.clone())),
+                Asker::Probe(asked) => {
+                    self.lag_us = Some(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        let mut wanted = Vec::new();
+        for target in self.present.targets.iter_mut().filter(|target| target.resolve_at <= now) {
+            target.resolve_at = now + RIVAL_PATIENCE_MS;
+            wanted.extend(unresolved(&target.vector, &applied));
+        }
+        for txn in wanted {
+            self.resolve(txn);
+        }
+        let timeout = u64::try_from(READ_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        self.present.expire(now, timeout);
+        self.mind_blocks(now);
+    }
+
+    fn mind_blocks(&mut self, now: Millis) {
+        let late: Vec<u64> =
+            self.blocks.pending.iter().filter(|(_, read)| read.deadline <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some(read) = self.blocks.pending.remove(&id) {
+                let reason = self.unable.clone().unwrap_or_else(|| "no storage node answered in time".to_owned());
+                read.answer.give(Err(VolumeError::Unavailable(reason)));
+            }
+        }
+        let slow = |read: &super::reads::Pending| {
+            let patience = if read.node.is_none() { BEAT_MS } else { BLOCK_PATIENCE_MS };
+            now.saturating_sub(read.sent) >= patience
+        };
+        let again: Vec<u64> =
+            self.blocks.pending.iter().filter(|(_, read)| slow(read)).map(|(id, _)| *id).collect();
+        for id in again {
+            self.send_block(id);
+        }
+    }
+
+    fn publish(&mut self) {
+        let holder = self.election.holder(WRITER_SEAT).filter(|_| self.mode() == Mode::SingleMaster);
+        let writer = holder.filter(|holder| holder.active).and_then(|holder| {
+            let name = match holder.run == self.thread.config.run {
+                true => self.thread.config.name.clone(),
+                false => self.election.instance(holder.run)?.name.clone(),
+            };
+            Some((name, holder.epoch))
+        });
+        let nodes_up = self.coordinator.nodes_up();
+        let status = VolumeStatus {
+            nodes_up,
+            seat: self.seat.map(|stream| (stream.seat, stream.epoch)),
+            taking: self.coordinator.taking() || self.opening.is_some(),
+            following: self.feed.is_some() && nodes_up >= self.thread.config.quorum.read(),
+            writer,
+            instances: self.election.instances().into_iter().cloned().collect(),
+            lag_us: self.lag_us,
+            takeover: self.takeover.clone(),
+        };
+        self.thread.status.send_if_modified(|old| {
+            let changed = *old != status;
+            *old = status;
+            changed
+        });
+    }
+}

@@ -1,0 +1,119 @@
+//! Connections to the storage nodes: one task each keeps its node connected and passes on what it says.
+
+use std::time::Duration;
+
+use node_core::ids::StorageId;
+use node_core::wire::{Membership, Peer, Reply, Request};
+use node_storage::carrier::{self, Receiver, Sender};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// What a link reports. `generation` tells connections to one node apart.
+pub(super) enum LinkEvent {
+    /// The node is a voting member and takes requests.
+    Up { node: StorageId, generation: u64, sender: Sender<Request>, zone: String },
+    /// The node said something.
+    Said { node: StorageId, generation: u64, replies: Vec<Reply> },
+    /// The connection is gone.
+    Down { node: StorageId, generation: u64 },
+}
+
+/// What a link needs to know.
+#[derive(Clone)]
+pub(super) struct LinkConfig {
+    pub(super) node: StorageId,
+    pub(super) address: String,
+    pub(super) peer: Peer,
+    pub(super) cluster: String,
+}
+
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// Keeps one node connected until `stop`.
+pub(super) async fn keep(config: LinkConfig, events: mpsc::UnboundedSender<LinkEvent>, stop: CancellationToken) {
+    let mut generation = 0;
+    let mut pause = RETRY_MIN;
+    let mut refusal: Option<String> = None;
+    loop {
+        generation += 1;
+        let attempt = async {
+            match carrier::connect(&config.address).await {
+                Ok((sender, receiver)) => serve(&config, generation, sender, receiver, &events).await,
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let result = tokio::select! {
+            () = stop.cancelled() => return,
+            result = attempt => result,
+        };
+        match result {
+            Ok(()) => {
+                pause = RETRY_MIN;
+                refusal = None;
+            }
+            Err(reason) => {
+                if refusal.as_deref() != Some(reason.as_str()) {
+                    info!(node = config.node.0, address = config.address, reason, "storage node not connected");
+                    refusal = Some(reason);
+                }
+                pause = (pause * 2).min(RETRY_MAX);
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Greets the node and passes on what it says until the connection ends. An error is a node that cannot be
+/// used as it is.
+async fn serve(
+    config: &LinkConfig,
+    generation: u64,
+    sender: Sender<Request>,
+    mut receiver: Receiver<Reply>,
+    events: &mpsc::UnboundedSender<LinkEvent>,
+) -> Result<(), String> {
+    let node = config.node;
+    let hello = Request::Hello { peer: config.peer.clone(), cluster: config.cluster.clone() };
+    sender.send(&hello).map_err(|error| error.to_string())?;
+    let mut welcomed = false;
+    while let Ok(Some(mut replies)) = receiver.recv_ready().await {
+        if !welcomed {
+            let zone = welcome(node, replies.first())?;
+            replies.remove(0);
+            welcomed = true;
+            debug!(node = node.0, "storage node connected");
+            let sender = sender.clone();
+            events.send(LinkEvent::Up { node, generation, sender, zone }).map_err(|_| "stopping")?;
+        }
+        if !replies.is_empty() {
+            events.send(LinkEvent::Said { node, generation, replies }).map_err(|_| "stopping")?;
+        }
+    }
+    if welcomed {
+        events.send(LinkEvent::Down { node, generation }).map_err(|_| "stopping")?;
+        return Ok(());
+    }
+    Err("it hung up before it answered".to_owned())
+}
+
+fn welcome(expected: StorageId, reply: Option<&Reply>) -> Result<String, String> {
+    match reply {
+        Some(Reply::Welcome { id, .. }) if *id != expected => {
+            Err(format!("it is storage node {}, not {}: the addresses are in the wrong order", id.0, expected.0))
+        }
+        Some(Reply::Welcome { membership: Membership::Member(_), zone, .. }) => Ok(zone.clone()),
+        Some(Reply::Welcome { membership: Membership::Lost(_), .. }) => {
+            Err("it has lost its disk and must be readmitted before it votes".to_owned())
+        }
+        Some(Reply::Welcome { membership: Membership::Empty | Membership::Forming(_), .. }) => {
+            Err("the volume has not been formed yet".to_owned())
+        }
+        Some(Reply::Refused { reason }) => Err(reason.clone()),
+        Some(_) | None => Err("it did not greet".to_owned()),
+    }
+}
