@@ -373,7 +373,12 @@ impl Coordinator {
     /// Looks at the fast votes of an own transaction.
     fn weigh(&mut self, txn: TxnId, out: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(&txn) else { return };
-        let Phase::Fast = open.phase else { return };
+        let fast = match open.phase {
+            Phase::Fast => true,
+            // Enough rejects settle it without waiting for the second round, which then says ABORT too.
+            Phase::Second { .. } => false,
+            Phase::Recovering | Phase::Decided(_) => return,
+        };
         let (n, q, f) = (self.quorum.nodes(), self.quorum.write(), self.quorum.fast());
         let (accepts, rejects) = (open.accepts.len(), open.rejects.len());
         let unseen = n - accepts - rejects;
@@ -383,6 +388,8 @@ impl Coordinator {
             self.decide_own(txn, Outcome::Commit, out);
         } else if self.quorum.fast_abort().is_some_and(|enough| rejects >= enough) {
             self.decide_own(txn, Outcome::Abort, out);
+        } else if !fast {
+            // Its second round decides.
         } else if rejects > n - f && accepts + unseen < q {
             self.second(txn, Outcome::Abort, out);
         } else if accepts >= q && (accepts + unseen < f || coming == 0 || waited >= FAST_PATIENCE_MS) {

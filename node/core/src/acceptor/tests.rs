@@ -1,1 +1,189 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::*;
+use crate::quorum::Mode;
+use crate::txn::{Check, Write};
+
+#[derive(Default)]
+struct Table(HashMap<Key, Ver>);
+
+impl Rows for Table {
+    fn latest(&mut self, key: &Key) -> Option<Ver> {
+        self.0.get(key).copied()
+    }
+}
+
+fn id(seat: u16, seq: u64) -> TxnId {
+    TxnId { seat: Seat(seat), epoch: Epoch(1), seq: Seq(seq) }
+}
+
+fn ver(height: u64, txn: TxnId) -> Ver {
+    Ver { height: Height(height), txn }
+}
+
+fn txn(id: TxnId, writes: &[(&str, Option<Ver>)], checks: &[(&str, Option<Ver>)]) -> SharedTxn {
+    let key = |name: &str| Bytes::from(name.to_owned());
+    Arc::new(Txn {
+        id,
+        deps: Vector::new(),
+        writes: writes
+            .iter()
+            .map(|(name, base)| Write { key: key(name), base: *base, value: Some(Bytes::from_static(b"v")) })
+            .collect(),
+        checks: checks.iter().map(|(name, base)| Check { key: key(name), base: *base }).collect(),
+    })
+}
+
+struct Node {
+    acceptor: Acceptor,
+    rows: Table,
+    log: Vec<Record>,
+}
+
+impl Node {
+    fn new() -> Node {
+        let quorum = Quorum::new(6, Mode::MultiMaster).expect("six nodes are possible");
+        Node { acceptor: Acceptor::new(quorum), rows: Table::default(), log: Vec::new() }
+    }
+    /// The replies to a request; every reply that reveals something new comes after its record.
+    fn ask(&mut self, request: Request) -> Vec<Reply> {
+        let mut out = Vec::new();
+        self.acceptor.handle(request, &mut self.rows, &mut out);
+        let mut replies = Vec::new();
+        for action in out {
+            match action {
+                Action::Persist(record) | Action::Note(record) => {
+                    assert!(replies.is_empty(), "a record comes after a reply");
+                    self.log.push(record);
+                }
+                Action::Reply(reply) => replies.push(reply),
+                Action::Feed(_) | Action::SeatsChanged => {}
+            }
+        }
+        replies
+    }
+    fn vote(&mut self, txn: &SharedTxn) -> Vote {
+        match self.ask(Request::Propose(txn.clone())).as_slice() {
+            [Reply::Voted { vote, .. }] => vote.clone(),
+            other => panic!("no vote: {other:?}"),
+        }
+    }
+}
+
+fn ballot(round: u32) -> Ballot {
+    Ballot { round, proposer: RunId(9) }
+}
+
+#[test]
+fn first_writer_of_a_slot_is_accepted_and_the_second_is_locked_out() {
+    let mut node = Node::new();
+    assert_eq!(node.vote(&txn(id(0, 1), &[("x", None)], &[])), Vote::Accept);
+    assert_eq!(node.vote(&txn(id(1, 1), &[("x", None)], &[])), Vote::Locked { by: id(0, 1) });
+}
+
+#[test]
+fn a_vote_is_repeated_not_reconsidered() {
+    let mut node = Node::new();
+    let loser = txn(id(1, 1), &[("x", None)], &[]);
+    node.vote(&txn(id(0, 1), &[("x", None)], &[]));
+    let first = node.vote(&loser);
+    node.ask(Request::Decide { txn: id(0, 1), outcome: Outcome::Abort, body: None });
+    assert_eq!(node.vote(&loser), first);
+}
+
+#[test]
+fn a_lagging_node_learns_from_a_proposal_and_accepts_it() {
+    let mut node = Node::new();
+    let first = txn(id(0, 1), &[("x", None)], &[]);
+    node.vote(&first);
+    // The next writer knows that the first one committed; this node did not.
+    assert_eq!(node.vote(&txn(id(1, 1), &[("x", Some(ver(1, id(0, 1))))], &[])), Vote::Accept);
+    let known = node.acceptor.ordering().outcome(id(0, 1));
+    assert_eq!(known, Some(Settled::Decided(Outcome::Commit)));
+}
+
+#[test]
+fn a_write_on_an_old_version_is_stale() {
+    let mut node = Node::new();
+    let first = txn(id(0, 1), &[("x", None)], &[]);
+    node.vote(&first);
+    node.ask(Request::Decide { txn: first.id, outcome: Outcome::Commit, body: Some(first) });
+    assert_eq!(node.vote(&txn(id(1, 1), &[("x", None)], &[])), Vote::Stale);
+}
+
+#[test]
+fn checkers_share_a_key_and_lock_its_next_writer_out() {
+    let mut node = Node::new();
+    assert_eq!(node.vote(&txn(id(0, 1), &[("a", None)], &[("x", None)])), Vote::Accept);
+    assert_eq!(node.vote(&txn(id(1, 1), &[("b", None)], &[("x", None)])), Vote::Accept);
+    assert!(matches!(node.vote(&txn(id(2, 1), &[("x", None)], &[])), Vote::Locked { .. }));
+}
+
+#[test]
+fn a_second_round_tests_writes_and_not_checks() {
+    let mut node = Node::new();
+    let writer = txn(id(1, 1), &[("x", None)], &[]);
+    let checker = txn(id(0, 1), &[("y", None)], &[("x", None)]);
+    node.vote(&writer);
+    let accept = |txn: &SharedTxn| Request::Accept {
+        txn: txn.id,
+        ballot: ballot(1),
+        value: Outcome::Commit,
+        body: Some(txn.clone()),
+    };
+    assert!(matches!(node.ask(accept(&checker)).as_slice(), [Reply::Accepted { .. }]));
+    let rival = txn(id(2, 1), &[("x", None)], &[]);
+    assert!(matches!(node.ask(accept(&rival)).as_slice(), [Reply::Blocked { .. }]));
+}
+
+#[test]
+fn a_promise_ends_fast_votes_and_reserves_the_slots() {
+    let mut node = Node::new();
+    let recovered = txn(id(0, 1), &[("x", None)], &[]);
+    let prepare = Request::Prepare { txn: recovered.id, ballot: ballot(2), body: Some(recovered.clone()) };
+    assert!(matches!(node.ask(prepare).as_slice(), [Reply::Promised(_)]));
+    assert!(matches!(node.ask(Request::Propose(recovered)).as_slice(), [Reply::InRecovery { .. }]));
+    assert_eq!(node.vote(&txn(id(1, 1), &[("x", None)], &[])), Vote::Reserved { by: id(0, 1) });
+}
+
+#[test]
+fn an_older_ballot_is_refused() {
+    let mut node = Node::new();
+    node.ask(Request::Prepare { txn: id(0, 1), ballot: ballot(5), body: None });
+    let old = Request::Accept { txn: id(0, 1), ballot: ballot(4), value: Outcome::Abort, body: None };
+    assert!(matches!(node.ask(old).as_slice(), [Reply::Nack { promised, .. }] if *promised == ballot(5)));
+}
+
+#[test]
+fn a_fenced_epoch_gets_no_vote_and_an_epoch_is_granted_to_one_run() {
+    let mut node = Node::new();
+    let fence = |run: u64| Request::Fence {
+        seat: Seat(0),
+        epoch: Epoch(2),
+        run: RunId(run),
+        ballot: Ballot { round: 2, proposer: RunId(run) },
+    };
+    assert!(matches!(node.ask(fence(1)).as_slice(), [Reply::FenceOk { .. }]));
+    assert!(matches!(node.ask(fence(2)).as_slice(), [Reply::FenceNack { .. }]));
+    let late = Request::Propose(txn(id(0, 1), &[("x", None)], &[]));
+    assert!(matches!(node.ask(late).as_slice(), [Reply::Fenced { .. }]));
+}
+
+#[test]
+fn a_restart_from_the_log_rebuilds_the_same_state() {
+    let mut node = Node::new();
+    let first = txn(id(0, 1), &[("x", None)], &[]);
+    node.vote(&first);
+    node.vote(&txn(id(1, 1), &[("x", None)], &[("y", None)]));
+    node.ask(Request::Prepare { txn: id(2, 1), ballot: ballot(3), body: None });
+    node.ask(Request::Decide { txn: first.id, outcome: Outcome::Commit, body: None });
+    node.ask(Request::Fence { seat: Seat(2), epoch: Epoch(4), run: RunId(7), ballot: ballot(6) });
+    let mut restarted = Acceptor::new(node.acceptor.quorum());
+    for record in node.log.drain(..) {
+        restarted.replay(record, &mut node.rows, &mut Vec::new());
+    }
+    assert_eq!(restarted.checkpoint(), node.acceptor.checkpoint());
+}

@@ -1,1 +1,140 @@
+use bytes::Bytes;
 
+use super::*;
+use crate::quorum::Mode;
+
+/// A coordinator that holds its seat, with one proposal out.
+fn proposed(mode: Mode, nodes: usize) -> (Coordinator, TxnId) {
+    let quorum = Quorum::new(nodes, mode).expect("the size is possible");
+    let mut coordinator = Coordinator::new(quorum, RunId(1));
+    let mut out = Vec::new();
+    for node in 0..nodes {
+        coordinator.node_up(StorageId(node as u8), 0, &mut out);
+    }
+    let (seat, epoch) = (Seat(0), Epoch(1));
+    coordinator.take(seat, epoch, 0, &mut out);
+    let ballot = out
+        .iter()
+        .find_map(|action| match action {
+            Action::Broadcast(Request::Fence { ballot, .. }) => Some(*ballot),
+            _ => None,
+        })
+        .expect("taking a seat begins with a fence");
+    for node in 0..nodes {
+        let (settled, older, closings) = (vec![], vec![], vec![]);
+        let reply = Reply::FenceOk { seat, epoch, ballot, settled, older, closings };
+        coordinator.reply(StorageId(node as u8), reply, 0, &mut out);
+    }
+    for node in 0..nodes {
+        coordinator.reply(StorageId(node as u8), Reply::ActivateOk { seat, epoch, ballot }, 0, &mut out);
+    }
+    assert!(out.contains(&Action::Seated(StreamId { seat, epoch })));
+    let write = Write { key: Bytes::from_static(b"k"), base: None, value: Some(Bytes::from_static(b"v")) };
+    let proposal = Proposal { ticket: 7, deps: Vector::new(), writes: vec![write], checks: vec![] };
+    coordinator.propose(proposal, 0, &mut out);
+    (coordinator, TxnId { seat, epoch, seq: Seq(1) })
+}
+
+/// Feeds votes (`+` accept, `-` reject) from nodes 0, 1, … and says how the proposal finished, if it did, and
+/// what was sent for a second round.
+fn check(mode: Mode, nodes: usize, votes: &str, finish: Option<bool>, second: Option<Outcome>) {
+    let (mut coordinator, txn) = proposed(mode, nodes);
+    let mut out = Vec::new();
+    for (node, vote) in votes.chars().enumerate() {
+        let vote = if vote == '+' { Vote::Accept } else { Vote::Stale };
+        coordinator.reply(StorageId(node as u8), Reply::Voted { txn, vote }, 1, &mut out);
+    }
+    let finished = out.iter().find_map(|action| match action {
+        Action::Finish(7, finish) => Some(matches!(finish, Finish::Committed(_))),
+        _ => None,
+    });
+    let round = out.iter().find_map(|action| match action {
+        Action::Broadcast(Request::Accept { value, .. }) => Some(*value),
+        _ => None,
+    });
+    assert_eq!((finished, round), (finish, second), "{mode:?} of {nodes} with {votes}");
+}
+
+#[test]
+fn fifth_accept_of_six_commits_in_one_round_trip() {
+    check(Mode::MultiMaster, 6, "++++", None, None);
+    check(Mode::MultiMaster, 6, "+++++", Some(true), None);
+}
+
+#[test]
+fn four_accepts_and_two_rejects_need_a_second_round() {
+    check(Mode::MultiMaster, 6, "++++--", None, Some(Outcome::Commit));
+}
+
+#[test]
+fn an_even_split_is_aborted_by_a_second_round() {
+    check(Mode::MultiMaster, 6, "+++---", None, Some(Outcome::Abort));
+}
+
+#[test]
+fn fourth_reject_of_six_is_told_at_once() {
+    check(Mode::MultiMaster, 6, "----", Some(false), Some(Outcome::Abort));
+}
+
+#[test]
+fn a_single_master_commits_with_a_write_quorum() {
+    check(Mode::SingleMaster, 6, "++++", Some(true), None);
+    check(Mode::SingleMaster, 3, "++", Some(true), None);
+}
+
+#[test]
+fn three_nodes_in_multi_master_need_all_three_for_one_round_trip() {
+    check(Mode::MultiMaster, 3, "++", None, None);
+    check(Mode::MultiMaster, 3, "+++", Some(true), None);
+    check(Mode::MultiMaster, 3, "++-", None, Some(Outcome::Commit));
+}
+
+#[test]
+fn a_write_quorum_does_not_wait_for_the_last_node_for_ever() {
+    let (mut coordinator, txn) = proposed(Mode::MultiMaster, 6);
+    let mut out = Vec::new();
+    for node in 0..4 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 1, &mut out);
+    }
+    coordinator.tick(FAST_PATIENCE_MS + 1, &mut out);
+    let second = |action: &Action| matches!(action, Action::Broadcast(Request::Accept { value: Outcome::Commit, .. }));
+    assert_eq!(out.iter().filter(|action| second(action)).count(), 1);
+}
+
+#[test]
+fn votes_after_the_decision_change_nothing() {
+    let (mut coordinator, txn) = proposed(Mode::SingleMaster, 3);
+    let mut out = Vec::new();
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 1, &mut out);
+    }
+    out.clear();
+    coordinator.reply(StorageId(2), Reply::Voted { txn, vote: Vote::Stale }, 2, &mut out);
+    assert_eq!(out, vec![]);
+}
+
+#[test]
+fn a_later_commit_waits_for_the_earlier_one_of_the_stream() {
+    let (mut coordinator, first) = proposed(Mode::SingleMaster, 3);
+    let mut out = Vec::new();
+    let write = Write { key: Bytes::from_static(b"other"), base: None, value: None };
+    let proposal = Proposal { ticket: 8, deps: Vector::new(), writes: vec![write], checks: vec![] };
+    coordinator.propose(proposal, 1, &mut out);
+    let second = TxnId { seq: Seq(2), ..first };
+    out.clear();
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn: second, vote: Vote::Accept }, 2, &mut out);
+    }
+    assert!(!out.iter().any(|action| matches!(action, Action::Finish(..))), "the first is undecided");
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn: first, vote: Vote::Accept }, 3, &mut out);
+    }
+    let order: Vec<u64> = out
+        .iter()
+        .filter_map(|action| match action {
+            Action::Finish(ticket, Finish::Committed(_)) => Some(*ticket),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, vec![7, 8]);
+}

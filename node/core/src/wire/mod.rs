@@ -6,6 +6,8 @@
 
 mod codec;
 mod message;
+#[cfg(test)]
+mod tests;
 
 /// The macros that give structs and enums their byte form, for records kept elsewhere in the crate.
 pub(crate) mod codec_macros {

@@ -1,0 +1,68 @@
+# Everything here works on a fresh checkout; `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+NODE := $(TARGET)/debug/borealis-node
+MANIFEST ?= examples/single-master.yaml
+SEED ?=
+stage := .ci/stage
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Installs the packages that building and testing need, where they are missing
+	@.ci/setup
+
+build: ## Builds both programs
+	cargo build -p node -p operator --bins
+
+demo: setup ## Both modes in turn: up, load, kill an instance under load, the longest gap between two writes
+	@cargo build -p node --bin borealis-node --example demo
+	@timeout --kill-after=10 300 $(TARGET)/debug/examples/demo $(NODE) examples/single-master.yaml examples/multi-master.yaml
+
+playground: ## Runs the cluster of MANIFEST (default: examples/single-master.yaml) until Ctrl-C
+	@cargo build -p node --bin borealis-node
+	@$(NODE) playground up -f $(MANIFEST)
+
+# The limits are for a machine with two cores and nothing built yet.
+test: ## Everything that continuous integration checks
+	@$(stage) format 120 cargo fmt --all --check
+	@$(stage) lint 2400 cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@$(stage) build 2400 cargo test --workspace --quiet --no-run
+	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e
+	@$(stage) integration-tests 1200 cargo test -p node --quiet
+	@$(stage) generated-files 300 $(MAKE) check-gen
+	@$(stage) charts 300 charts/check.sh
+	@$(stage) kubernetes 1800 e2e/run.sh
+
+check: ## The part of `make test` that needs no processes: format, lints, unit tests, generated files, dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo test --workspace --quiet --exclude node --exclude e2e
+	$(MAKE) check-gen
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+
+fix: ## Formats the code and applies what clippy can
+	cargo clippy --workspace --all-targets --quiet --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+gen: ## Writes the generated files: the resource definition, also into the chart
+	@cargo run --quiet -p crds --features k8s --bin crdgen > crds/yaml/auroraclusters.yaml.new
+	@mv crds/yaml/auroraclusters.yaml.new crds/yaml/auroraclusters.yaml
+	@charts/gen.sh
+
+check-gen: ## Fails if the generated files are not what `make gen` writes
+	@cargo run --quiet -p crds --features k8s --bin crdgen | diff -u crds/yaml/auroraclusters.yaml - \
+	  || { echo "crds/yaml is out of date: run make gen" >&2; exit 1; }
+
+sim: ## Random fault scenarios of the protocol; SEED=… replays one
+	SEED=$(SEED) cargo test -p node-sim --release --quiet -- --nocapture
+
+bench: ## Measures Borealis next to MariaDB and Galera on this machine
+	@bench/run.sh
+
+slow-test: ## The integration tests with the full number of rounds
+	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
+
+.PHONY: help setup build demo playground test check fix gen check-gen sim bench slow-test

@@ -1,0 +1,222 @@
+//! The one writer of the rows.
+
+use std::collections::{HashMap, VecDeque};
+
+use fjall::OwnedWriteBatch;
+use node_core::ids::{Key, Position, Seat, TxnId, Vector};
+use node_core::txn::SharedTxn;
+use node_core::wire::{FeedItem, RowVersion, Wire};
+
+use super::{APPLIED, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode, keys, persist};
+
+/// How many records share one entry of the retention list.
+const RETAINED_PER_ENTRY: usize = 256;
+
+/// A superseded version that waits until nobody can read it.
+struct Superseded {
+    by: TxnId,
+    key: Vec<u8>,
+}
+
+/// Some records of one seat, in order.
+struct Retained {
+    seat: Seat,
+    records: Vec<Position>,
+    bytes: u64,
+}
+
+/// Applies decided transactions; there is one.
+pub struct RowWriter {
+    store: RowStore,
+    applied: Vector,
+    superseded: VecDeque<Superseded>,
+    retained: VecDeque<Retained>,
+    retained_bytes: u64,
+    retained_limit: u64,
+    retained_from: Vec<(Seat, Position)>,
+    dirty: bool,
+}
+
+/// One atomic change, and what it has changed so far.
+struct Change {
+    batch: OwnedWriteBatch,
+    rows: HashMap<Key, RowVersion>,
+}
+
+impl RowWriter {
+    pub(super) fn new(store: RowStore) -> Result<RowWriter, RowsError> {
+        let snapshot = store.db.snapshot();
+        let applied = store.applied_in(&snapshot)?;
+        let retained_from = store.retained_from(&snapshot)?;
+        let mut writer = RowWriter {
+            store,
+            applied,
+            superseded: VecDeque::new(),
+            retained: VecDeque::new(),
+            retained_bytes: 0,
+            retained_limit: RETAINED_BYTES,
+            retained_from,
+            dirty: false,
+        };
+        writer.load()?;
+        Ok(writer)
+    }
+
+    /// Keeps about this many bytes of records, instead of [`RETAINED_BYTES`].
+    #[cfg(test)]
+    pub(super) fn set_retained_limit(&mut self, bytes: u64) {
+        self.retained_limit = bytes;
+    }
+
+    /// Finds what is superseded and what is retained after a restart.
+    fn load(&mut self) -> Result<(), RowsError> {
+        let mut superseded = Vec::new();
+        for guard in self.store.history.iter() {
+            let (key, value) = guard.into_inner().map_err(self.store.failed("read"))?;
+            superseded.push(Superseded { by: decode("old row", &value)?, key: key.to_vec() });
+        }
+        superseded.sort_by_key(|entry| entry.by.position());
+        self.superseded = superseded.into();
+        let mut records = Vec::new();
+        for guard in self.store.txns.iter() {
+            let (_, value) = guard.into_inner().map_err(self.store.failed("read"))?;
+            let head = &value[..value.len().min(HEAD_BYTES_MAX)];
+            records.push((decode::<TxnId>("transaction", head)?, value.len() as u64));
+        }
+        for (txn, bytes) in records {
+            self.retain(txn, bytes);
+        }
+        Ok(())
+    }
+
+    /// Everything up to here has been applied.
+    pub fn applied(&self) -> &Vector {
+        &self.applied
+    }
+
+    /// Applies what was decided, in order, as one atomic change. What was applied before is skipped.
+    /// `low`: no snapshot older than this is read any more.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`]: nothing of it is applied.
+    pub fn apply(&mut self, items: &[FeedItem], low: &Vector) -> Result<(), RowsError> {
+        let mut change = Change { batch: self.store.db.batch(), rows: HashMap::new() };
+        let mut applied = self.applied.clone();
+        for item in items {
+            match item {
+                FeedItem::Commit(txn) => {
+                    if applied.sees(txn.id) {
+                        continue;
+                    }
+                    self.apply_txn(txn, low, &mut change)?;
+                    applied.advance(txn.id.seat, txn.id.position());
+                }
+                FeedItem::Advance { seat, to } => {
+                    applied.advance(*seat, *to);
+                }
+            }
+        }
+        for (key, version) in change.rows {
+            change.batch.insert(&self.store.latest, &key[..], &encode(&version)[..]);
+        }
+        let collected = self.collect(low, &mut change.batch);
+        if applied == self.applied && !collected {
+            return Ok(());
+        }
+        change.batch.insert(&self.store.meta, APPLIED, &encode(&applied)[..]);
+        self.drop_retained(&mut change.batch);
+        change.batch.commit().map_err(self.store.failed("change"))?;
+        self.applied = applied;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Makes everything applied so far durable.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`] if the disk refuses.
+    pub fn persist(&mut self) -> Result<(), RowsError> {
+        if self.dirty {
+            persist(&self.store.db, &self.store.path)?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn apply_txn(&mut self, txn: &SharedTxn, low: &Vector, change: &mut Change) -> Result<(), RowsError> {
+        for write in &txn.writes {
+            let ver = write.version(txn.id);
+            let current = match change.rows.get(&write.key) {
+                Some(version) => Some(version.clone()),
+                None => self.read_latest(&write.key)?,
+            };
+            if let Some(current) = current {
+                if current.ver.height >= ver.height {
+                    continue;
+                }
+                if !low.sees(txn.id) {
+                    let key = keys::history(&write.key, current.ver.height);
+                    change.batch.insert(&self.store.history, &key[..], &encode(&(txn.id, current))[..]);
+                    self.superseded.push_back(Superseded { by: txn.id, key });
+                }
+            }
+            change.rows.insert(write.key.clone(), RowVersion { ver, value: write.value.clone() });
+        }
+        let record = encode(txn);
+        change.batch.insert(&self.store.txns, keys::txn(txn.id), &record[..]);
+        self.retain(txn.id, record.len() as u64);
+        Ok(())
+    }
+
+    fn read_latest(&self, key: &Key) -> Result<Option<RowVersion>, RowsError> {
+        match self.store.latest.get(key).map_err(self.store.failed("read"))? {
+            Some(value) => Ok(Some(decode("row", &value)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes superseded versions whose successor every snapshot sees. True if there were any.
+    fn collect(&mut self, low: &Vector, batch: &mut OwnedWriteBatch) -> bool {
+        let before = self.superseded.len();
+        while let Some(entry) = self.superseded.pop_front_if(|entry| low.sees(entry.by)) {
+            batch.remove(&self.store.history, entry.key);
+        }
+        self.superseded.len() < before
+    }
+
+    fn retain(&mut self, txn: TxnId, bytes: u64) {
+        self.retained_bytes += bytes;
+        let last = self.retained.iter_mut().rev().take(4).find(|entry| entry.seat == txn.seat);
+        match last {
+            Some(entry) if entry.records.len() < RETAINED_PER_ENTRY => {
+                entry.records.push(txn.position());
+                entry.bytes += bytes;
+            }
+            _ => self.retained.push_back(Retained { seat: txn.seat, records: vec![txn.position()], bytes }),
+        }
+    }
+
+    /// Removes the oldest records while there are too many.
+    fn drop_retained(&mut self, batch: &mut OwnedWriteBatch) {
+        let mut changed = false;
+        while self.retained_bytes > self.retained_limit && self.retained.len() > 1 {
+            let Some(entry) = self.retained.pop_front() else { break };
+            self.retained_bytes -= entry.bytes;
+            for position in &entry.records {
+                let txn = TxnId { seat: entry.seat, epoch: position.epoch, seq: position.seq };
+                batch.remove(&self.store.txns, keys::txn(txn));
+            }
+            let Some(last) = entry.records.last() else { continue };
+            match self.retained_from.iter_mut().find(|(seat, _)| *seat == entry.seat) {
+                Some((_, from)) => *from = (*from).max(*last),
+                None => self.retained_from.push((entry.seat, *last)),
+            }
+            changed = true;
+        }
+        if changed {
+            batch.insert(&self.store.meta, RETAINED_FROM, &encode(&self.retained_from)[..]);
+        }
+    }
+}
