@@ -228,7 +228,7 @@ install() {
   kubectl label --overwrite namespace $namespace pod-security.kubernetes.io/enforce=restricted >/dev/null
   installed=1
   "$helm" upgrade --install borealis "$root/charts/borealis-operator" -n $system --create-namespace --wait --timeout 120s \
-    --set image.repository="${image%:*}" --set image.tag="${image##*:}" --set image.pullPolicy=IfNotPresent
+    --set image.repository="${image%:*}" --set image.tag="${image##*:}" --set image.pullPolicy=IfNotPresent >/dev/null
 }
 one_leader() {
   held() { [ -n "$(kubectl -n $system get lease borealis-operator -o jsonpath='{.spec.holderIdentity}')" ]; }

@@ -131,7 +131,7 @@ fn a_block_says_which_range_it_covers() {
     let rows: Vec<_> = names_in.iter().map(|name| (*name, 1, Some("0123456789"))).collect();
     writer.apply(&[put(0, 1, &[], &rows)], &Vector::new()).expect("apply");
     let all = store.read_block(&read("a", None)).expect("read");
-    assert_eq!((names(&all), all.end), (names_in.to_vec(), None));
+    assert_eq!((names(&all), &all.end), (names_in.to_vec(), &None));
     let range = store.read_block(&read("b", Some("d"))).expect("read");
     assert_eq!((names(&range), &range.start, &range.end), (vec!["b", "c"], &key("b"), &Some(key("d"))));
     let cut = store.read_block(&ReadBlock { bytes_max: 40, ..read("a", Some("e")) }).expect("read");

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use fjall::OwnedWriteBatch;
 use node_core::ids::{Key, Position, Seat, TxnId, Vector};
 use node_core::txn::SharedTxn;
-use node_core::wire::{FeedItem, RowVersion, Wire};
+use node_core::wire::{FeedItem, RowVersion};
 
 use super::{APPLIED, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode, keys, persist};
 

@@ -1,0 +1,529 @@
+//! The storage thread: takes everything queued, steps the acceptor, makes what it asks for durable in one
+//! write, and only then answers.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use node_core::acceptor::{Acceptor, Action, Record, Rows};
+use node_core::ids::{Epoch, Key, Outcome, Seat, Seq, StorageId, TxnId, Vector, Ver};
+use node_core::wire::{Closing, FeedItem, Membership, Reply, Request, Settled, Vote, Wire};
+
+use crate::accept_log::{AcceptLog, Generation, LogError};
+use crate::catch_up::CatchUp;
+use crate::connection::Connection;
+use crate::disk;
+use crate::membership::{self, Place};
+use crate::reads::{Job, chain};
+use crate::rows::{RowStore, RowsError};
+use crate::shared::{Published, Shared, Work};
+use crate::status::count;
+
+/// Notes are written at the latest after this, with votes or alone.
+const NOTES_DELAY: Duration = Duration::from_millis(50);
+/// Notes are written at the latest when they are this long.
+const NOTES_BYTES_MAX: usize = 1 << 20;
+/// While the log cannot be written, no more than this is remembered for it.
+const STUCK_BYTES_MAX: usize = 32 << 20;
+const LOG_RETRY: Duration = Duration::from_millis(200);
+const PUBLISH_DELAY: Duration = Duration::from_millis(50);
+const DISK_CHECK: Duration = Duration::from_millis(500);
+/// Free space below which the node takes no more proposals (or a tenth of a small disk).
+const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// Versions remembered of recently committed keys: half of them at least.
+const RECENT_MAX: usize = 32_768;
+
+/// The storage thread cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The rows cannot be read or written.
+    #[error("the row store failed")]
+    Rows {
+        /// Why.
+        #[source]
+        source: RowsError,
+    },
+}
+
+/// Versions of recently committed keys, before the rows. Only what was committed is put in, never what was
+/// read, so an entry can vanish but never be older than the rows.
+#[derive(Default)]
+struct Recent {
+    young: HashMap<Key, Ver>,
+    old: HashMap<Key, Ver>,
+}
+
+impl Recent {
+    fn get(&self, key: &Key) -> Option<Ver> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+    fn put(&mut self, key: &Key, ver: Ver) {
+        if self.young.len() >= RECENT_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key.clone(), ver);
+    }
+}
+
+/// The rows as the acceptor sees them.
+pub(crate) struct LatestRows {
+    store: RowStore,
+    recent: Recent,
+    /// The first error; nothing that was decided after it may be told to anybody.
+    failed: Option<RowsError>,
+}
+
+impl LatestRows {
+    pub(crate) fn new(store: RowStore) -> LatestRows {
+        LatestRows { store, recent: Recent::default(), failed: None }
+    }
+    /// The first error, if there was one.
+    pub(crate) fn failed(&mut self) -> Option<RowsError> {
+        self.failed.take()
+    }
+}
+
+impl Rows for LatestRows {
+    fn latest(&mut self, key: &Key) -> Option<Ver> {
+        if let Some(ver) = self.recent.get(key) {
+            return Some(ver);
+        }
+        match self.store.latest(key) {
+            Ok(ver) => ver,
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+/// Replies of one step, by connection.
+#[derive(Default)]
+struct Outgoing(Vec<(Arc<Connection>, BytesMut)>);
+
+impl Outgoing {
+    fn add(&mut self, to: &Arc<Connection>, reply: &Reply) {
+        let found = self.0.iter_mut().find(|(connection, _)| connection.id == to.id);
+        match found {
+            Some((_, out)) => reply.put(out),
+            None => {
+                let mut out = BytesMut::new();
+                reply.put(&mut out);
+                self.0.push((to.clone(), out));
+            }
+        }
+    }
+    fn send(self) {
+        for (connection, replies) in self.0 {
+            // Whoever hung up asks again elsewhere, or later.
+            drop(connection.sender.send_encoded(&replies));
+        }
+    }
+}
+
+/// The storage thread's state.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    place: Place,
+    acceptor: Acceptor,
+    rows: LatestRows,
+    /// `None` when the disk is lost.
+    log: Option<AcceptLog>,
+    catch_up: CatchUp,
+    proposal: u64,
+    /// Records not yet in the log.
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    pending_since: Option<Instant>,
+    /// A reply waits for what is pending.
+    must_persist: bool,
+    seats_changed: bool,
+    log_failed: Option<String>,
+    disk_full: Option<String>,
+    disk_checked: Option<Instant>,
+    published_at: Option<Instant>,
+    unpublished: bool,
+    actions: Vec<Action>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        place: Place,
+        acceptor: Acceptor,
+        rows: LatestRows,
+        log: Option<AcceptLog>,
+        proposal: u64,
+    ) -> Driver {
+        let catch_up = CatchUp::new(place.nodes);
+        *shared.seats.lock() = acceptor.seats();
+        Driver {
+            shared,
+            place,
+            acceptor,
+            rows,
+            log,
+            catch_up,
+            proposal,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            pending_since: None,
+            must_persist: false,
+            seats_changed: false,
+            log_failed: None,
+            disk_full: None,
+            disk_checked: None,
+            published_at: None,
+            unpublished: true,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Works until the inbox is stopped and empty.
+    pub(crate) fn run(mut self) -> Result<(), DriverError> {
+        self.publish_status(Instant::now());
+        loop {
+            let deadline = self.deadline();
+            let Some(work) = self.shared.inbox.take(deadline) else { break };
+            self.step(work)?;
+        }
+        self.flush();
+        Ok(())
+    }
+
+    /// When something is to be done although nobody asks.
+    fn deadline(&self) -> Option<Instant> {
+        let retry = if self.log_failed.is_some() { LOG_RETRY } else { NOTES_DELAY };
+        let notes = self.pending_since.map(|since| since + retry);
+        let publish = self.published_at.filter(|_| self.unpublished).map(|at| at + PUBLISH_DELAY);
+        notes.into_iter().chain(publish).min()
+    }
+
+    fn step(&mut self, work: VecDeque<Work>) -> Result<(), DriverError> {
+        let now = Instant::now();
+        self.unpublished |= !work.is_empty();
+        self.look_around(now);
+        let mut outgoing = Outgoing::default();
+        for work in work {
+            match work {
+                Work::Requests { connection, requests } => {
+                    count(&self.shared.counters.requests, requests.len() as u64);
+                    for request in requests {
+                        self.request(&connection, request, &mut outgoing);
+                    }
+                }
+                Work::Replies { peer, replies } => {
+                    for reply in replies {
+                        self.peer_reply(peer, reply, now);
+                    }
+                }
+                Work::PeerDown(peer) => self.catch_up.down(peer),
+            }
+        }
+        if let Some(source) = self.rows.failed() {
+            return Err(DriverError::Rows { source });
+        }
+        let due = self.pending_since.is_some_and(|since| since + NOTES_DELAY <= now);
+        let durable = match self.must_persist || due || self.pending_bytes > NOTES_BYTES_MAX {
+            true => self.flush(),
+            false => true,
+        };
+        // What is not durable is not told: whoever waits asks again.
+        if durable || !self.must_persist {
+            outgoing.send();
+        }
+        if std::mem::take(&mut self.seats_changed) {
+            *self.shared.seats.lock() = self.acceptor.seats();
+            self.shared.topology_changed.notify_one();
+        }
+        self.fetch(now);
+        if self.unpublished && self.published_at.is_none_or(|at| at + PUBLISH_DELAY <= now) {
+            self.publish_status(now);
+        }
+        Ok(())
+    }
+
+    /// What other threads have done meanwhile, and whether the disk still has room.
+    fn look_around(&mut self, now: Instant) {
+        let applied = self.shared.applied.lock().clone();
+        self.acceptor.applied(&applied);
+        let free_before = Generation(self.shared.log_free_before.load(Ordering::Acquire));
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.drop_before(free_before)
+        {
+            tracing::warn!(error = %chain(&error), "old log segments stay for now");
+        }
+        if self.disk_checked.is_none_or(|at| at + DISK_CHECK <= now) {
+            self.disk_checked = Some(now);
+            let full = match disk::space(&self.shared.config.data_dir) {
+                Ok(space) => space.free < DISK_RESERVE_BYTES.min(space.total / 10),
+                // Unknown is not full: the write itself will tell.
+                Err(_) => false,
+            };
+            if full != self.disk_full.is_some() {
+                self.disk_full = full.then(|| "the storage node's disk is full".to_owned());
+                tracing::warn!(full, "room on the disk");
+            }
+        }
+    }
+
+    // ---- requests ----
+
+    fn request(&mut self, from: &Arc<Connection>, request: Request, outgoing: &mut Outgoing) {
+        match request {
+            Request::Status { settled, .. } => self.status(from, &settled, outgoing),
+            Request::Fetch { id, txns } => {
+                let known = txns.into_iter().filter_map(|txn| self.outcome(txn)).collect();
+                self.shared.reads.submit(Job::Bodies { connection: from.clone(), id, known });
+            }
+            Request::Decide { .. } | Request::Activated(_) => {
+                if self.shared.is_member() && self.pending_bytes < STUCK_BYTES_MAX {
+                    self.handle(Some(from), request, outgoing);
+                }
+            }
+            Request::ReadIndex { .. } => {
+                if self.shared.is_member() {
+                    self.handle(Some(from), request, outgoing);
+                }
+            }
+            request => match self.refusal() {
+                None => self.handle(Some(from), request, outgoing),
+                Some(reason) => {
+                    if let Some(txn) = subject(&request) {
+                        outgoing.add(from, &Reply::Unable { txn, reason });
+                    }
+                }
+            },
+        }
+    }
+
+    fn outcome(&self, txn: TxnId) -> Option<(TxnId, Outcome)> {
+        match self.acceptor.ordering().outcome(txn)? {
+            Settled::Decided(outcome) => Some((txn, outcome)),
+            Settled::Unknown => None,
+        }
+    }
+
+    /// Answers a peer, with the closings it missed.
+    fn status(&self, from: &Arc<Connection>, settled: &[(Seat, Epoch, Seq)], outgoing: &mut Outgoing) {
+        let knows = |closing: &Closing| {
+            settled.iter().any(|(seat, epoch, _)| *seat == closing.seat && *epoch >= closing.epoch)
+        };
+        let mut closings = self.acceptor.closings();
+        closings.retain(|closing| !knows(closing));
+        let reply = Reply::StatusIs {
+            membership: *self.shared.membership.lock(),
+            settled: self.acceptor.settled(),
+            seats: self.acceptor.seats(),
+            closings,
+        };
+        outgoing.add(from, &reply);
+    }
+
+    /// Why this node does not vote now, for a person.
+    fn refusal(&self) -> Option<String> {
+        match *self.shared.membership.lock() {
+            Membership::Member(_) => {}
+            Membership::Empty | Membership::Forming(_) => {
+                return Some("the volume is not formed yet: it needs all its storage nodes once".to_owned());
+            }
+            Membership::Lost(_) => {
+                return Some("the storage node lost its disk and has not been readmitted".to_owned());
+            }
+        }
+        self.log_failed.clone().or_else(|| self.disk_full.clone())
+    }
+
+    fn handle(&mut self, from: Option<&Arc<Connection>>, request: Request, outgoing: &mut Outgoing) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.acceptor.handle(request, &mut self.rows, &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Persist(record) => {
+                    self.must_persist = true;
+                    self.remember(&record);
+                }
+                Action::Note(record) => self.remember(&record),
+                Action::Reply(reply) => {
+                    if let Reply::Voted { vote, .. } = &reply {
+                        count(&self.shared.counters.votes, 1);
+                        count(&self.shared.counters.accepts, u64::from(*vote == Vote::Accept));
+                    }
+                    if let Some(from) = from {
+                        outgoing.add(from, &reply);
+                    }
+                }
+                Action::Feed(items) => self.feed(items),
+                Action::SeatsChanged => self.seats_changed = true,
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn feed(&mut self, items: Vec<FeedItem>) {
+        for item in &items {
+            if let FeedItem::Commit(txn) = item {
+                for write in &txn.writes {
+                    self.rows.recent.put(&write.key, write.version(txn.id));
+                }
+            }
+        }
+        count(&self.shared.counters.feed_items, items.len() as u64);
+        self.shared.rows_queue.push(&items);
+        let applied: Vector = self.shared.applied.lock().clone();
+        self.shared.feed.push(items, &applied);
+    }
+
+    // ---- the log ----
+
+    fn remember(&mut self, record: &Record) {
+        let record = record.to_bytes();
+        self.pending_bytes += record.len();
+        self.pending.push(record);
+        self.pending_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes what is pending; true if it is durable.
+    fn flush(&mut self) -> bool {
+        let started = Instant::now();
+        if self.pending.is_empty() {
+            self.must_persist = false;
+            return true;
+        }
+        match self.write() {
+            Ok(()) => {
+                count(&self.shared.counters.log_writes, 1);
+                count(&self.shared.counters.log_bytes, self.pending_bytes as u64);
+                let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                count(&self.shared.counters.log_write_micros, micros);
+                self.pending.clear();
+                self.pending_bytes = 0;
+                self.pending_since = None;
+                self.must_persist = false;
+                if self.log_failed.take().is_some() {
+                    tracing::info!("the accept log can be written again");
+                }
+                true
+            }
+            Err(error) => {
+                if self.log_failed.is_none() {
+                    tracing::error!(error = %chain(&error), "the accept log cannot be written: no more votes");
+                }
+                let reason = if error.is_full() { "disk is full" } else { "accept log cannot be written" };
+                self.log_failed = Some(format!("the storage node's {reason}"));
+                // Tried again after a while, with the same records first.
+                self.pending_since = Some(started);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), LogError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        if !log.is_full_for(&self.pending) {
+            return log.append(&self.pending);
+        }
+        let mut records = vec![Record::Checkpoint(self.acceptor.checkpoint()).to_bytes()];
+        records.extend(self.pending.iter().cloned());
+        let generation = log.begin_segment(&records)?;
+        // Everything decided so far is in the rows' queue: once it is durable there, this segment suffices.
+        self.shared.rows_queue.mark(generation);
+        Ok(())
+    }
+
+    // ---- peers ----
+
+    fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) {
+        match reply {
+            Reply::StatusIs { membership, settled, closings, seats: _ } => {
+                self.catch_up.status(peer, membership, settled);
+                self.check_membership(peer, membership);
+                if self.shared.is_member() && membership == *self.shared.membership.lock() {
+                    let mut nobody = Outgoing::default();
+                    for closing in closings {
+                        self.handle(None, Request::Activated(closing), &mut nobody);
+                    }
+                }
+            }
+            Reply::Fetched { id, known, bodies } => {
+                let bodies: HashMap<TxnId, _> = bodies.into_iter().map(|body| (body.id, body)).collect();
+                let useful: Vec<(TxnId, Outcome)> = known
+                    .into_iter()
+                    .filter(|(txn, outcome)| *outcome == Outcome::Abort || bodies.contains_key(txn))
+                    .collect();
+                if self.catch_up.fetched(peer, id, &useful, now) {
+                    tracing::error!(
+                        peer = peer.0,
+                        "a peer no longer has the transactions this node missed: it needs a full copy"
+                    );
+                }
+                count(&self.shared.counters.fetched, useful.len() as u64);
+                let mut nobody = Outgoing::default();
+                for (txn, outcome) in useful {
+                    let body = bodies.get(&txn).cloned();
+                    self.handle(None, Request::Decide { txn, outcome, body }, &mut nobody);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_membership(&mut self, peer: StorageId, theirs: Membership) {
+        let own = *self.shared.membership.lock();
+        if let (Membership::Member(own), Membership::Member(theirs)) = (own, theirs)
+            && own != theirs
+        {
+            tracing::error!(peer = peer.0, "a storage node belongs to another volume");
+        }
+        let others = self.catch_up.memberships(self.place.id);
+        let Some(next) = membership::next(own, self.place.id, &others, self.proposal) else { return };
+        if let Err(error) = membership::store(&self.shared.config.data_dir, &self.place, next) {
+            // Tried again at the next status.
+            tracing::error!(error = %chain(&error), "the membership cannot be written");
+            return;
+        }
+        match next {
+            Membership::Lost(_) => tracing::error!("this disk is empty although the volume exists: not voting"),
+            Membership::Empty | Membership::Forming(_) | Membership::Member(_) => {
+                tracing::info!(membership = ?next, "membership");
+            }
+        }
+        *self.shared.membership.lock() = next;
+        self.shared.membership_changed.send_replace(());
+    }
+
+    /// Asks a peer for what was missed, one question at a time.
+    fn fetch(&mut self, now: Instant) {
+        if !self.shared.is_member() || self.log_failed.is_some() {
+            return;
+        }
+        let Some((peer, id, txns)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };
+        tracing::debug!(peer = peer.0, count = txns.len(), "fetching missed transactions");
+        if let Some(sender) = &*self.shared.peers[peer.0 as usize].lock() {
+            drop(sender.send(&Request::Fetch { id, txns }));
+        }
+    }
+
+    fn publish_status(&mut self, now: Instant) {
+        self.published_at = Some(now);
+        self.unpublished = false;
+        *self.shared.published.lock() = Published {
+            settled: self.acceptor.settled(),
+            undecided: self.acceptor.undecided(),
+            log_bytes: self.log.as_ref().map_or(0, AcceptLog::bytes),
+            refusing: self.refusal(),
+        };
+    }
+}
+
+/// The transaction a request is about.
+fn subject(request: &Request) -> Option<TxnId> {
+    match request {
+        Request::Propose(txn) => Some(txn.id),
+        Request::Accept { txn, .. } | Request::Prepare { txn, .. } => Some(*txn),
+        _ => None,
+    }
+}
