@@ -119,6 +119,10 @@ pub(crate) struct InstanceArgs {
     /// Promotion tier: 0 is promoted first, 15 last (single-master).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=15))]
     pub(crate) tier: u8,
+    /// Promotion tiers by instance name, such as shop-0=1,shop-1=0: where all instances share a command line.
+    /// An entry for this instance overrides --tier.
+    #[arg(long, value_name = "NAME=N,...", value_delimiter = ',', env = "BOREALIS_TIERS", value_parser = tier_of)]
+    pub(crate) tiers: Vec<(String, u8)>,
     /// Memory for cached rows, in bytes.
     #[arg(long, value_name = "N", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..))]
     pub(crate) cache_bytes: u64,
@@ -146,6 +150,14 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
         Some(_) | None => Err("must be NAME=VALUE".to_owned()),
+    }
+}
+
+fn tier_of(text: &str) -> Result<(String, u8), String> {
+    let (name, tier) = text.split_once('=').ok_or("must be NAME=N")?;
+    match tier.parse() {
+        Ok(tier @ 0..=15) => Ok((name.trim().to_owned(), tier)),
+        Ok(_) | Err(_) => Err("a promotion tier is 0 to 15".to_owned()),
     }
 }
 

@@ -11,7 +11,7 @@
 use crate::coordinator::Millis;
 use crate::ids::{Epoch, RunId, Seat, StorageId, Vector};
 use crate::quorum::Quorum;
-use crate::wire::{InstanceInfo, SeatInfo};
+use crate::wire::{InstanceInfo, Role, SeatInfo};
 
 /// The one seat of single-master mode.
 pub const WRITER_SEAT: Seat = Seat(0);
@@ -22,6 +22,8 @@ pub const SILENT_MS: u32 = 1_500;
 pub const LEASE_MS: Millis = 1_000;
 /// How much longer each rank of candidates waits.
 pub const RANK_STEP_MS: Millis = 250;
+/// How long a writer that says it has resigned, but is still there, is given to leave.
+pub const RESIGNED_MS: Millis = 300;
 /// How long the first election of a volume waits for other candidates to appear.
 pub const FIRST_WAIT_MS: Millis = 300;
 /// How long a candidate may take between being granted the seat and opening it.
@@ -106,6 +108,11 @@ impl Election {
         };
         self.views.iter().flatten().filter(|view| !hears(view)).count() >= self.quorum.read()
     }
+    /// Whether a read quorum of storage nodes hears from the run that it is only a reader.
+    fn resigned(&self, run: RunId) -> bool {
+        let reads = |view: &View| view.instances.iter().any(|info| info.run == run && info.role == Role::Reader);
+        self.views.iter().flatten().filter(|view| reads(view)).count() >= self.quorum.read()
+    }
     /// The epoch to campaign with, if it is time to.
     pub fn campaign(&mut self, now: Millis) -> Option<Epoch> {
         let views = self.views.iter().flatten().count();
@@ -119,8 +126,10 @@ impl Election {
             self.granted_since = Some((epoch, now));
         }
         let opening = self.granted_since.is_some_and(|(_, since)| now.saturating_sub(since) < OPENING_MS);
+        let left = holder.is_some_and(|holder| holder.active && self.resigned(holder.run));
         let present = holder.is_some_and(|holder| {
-            holder.run == self.run || (!self.gone(holder.run) && (holder.active || opening))
+            let heard = !self.gone(holder.run) && (holder.active || opening);
+            !left && (holder.run == self.run || heard)
         });
         if present {
             self.gone_since = None;
@@ -130,7 +139,12 @@ impl Election {
             self.gone_since = Some((epoch, now));
         }
         let waited = self.gone_since.map_or(0, |(_, since)| now.saturating_sub(since));
-        let first = if epoch == Epoch(0) { FIRST_WAIT_MS } else { 0 };
+        let only_resigned = left && holder.is_some_and(|holder| !self.gone(holder.run));
+        let first = match epoch {
+            Epoch(0) => FIRST_WAIT_MS,
+            _ if only_resigned => RESIGNED_MS,
+            _ => 0,
+        };
         let rank = self.rank(holder.map(|holder| holder.run))?;
         (waited >= first + RANK_STEP_MS * rank).then_some(Epoch(epoch.0 + 1))
     }

@@ -195,6 +195,20 @@ impl Instance {
     pub fn figures(&self) -> InstanceFigures {
         InstanceFigures { engine: self.engine.clone(), counters: self.volume.counters() }
     }
+    /// Hands the seat over while the instance goes on as a replica: false where it is not the writer. The
+    /// successor is chosen by promotion tier.
+    pub fn hand_over(&self) -> impl Fn(Option<String>) -> bool + Send + Sync + 'static {
+        let (volume, mode) = (self.volume.clone(), self.config.mode);
+        move |_successor| {
+            let writes = mode == Mode::SingleMaster && volume.status().borrow().seat.is_some();
+            if writes {
+                let volume = volume.clone();
+                // It waits for what is in flight; the answer is only that it has begun.
+                std::thread::spawn(move || volume.hand_over(STOP_GRACE));
+            }
+            writes
+        }
+    }
     /// Serves until `stop`, then finishes what is under way, gives up the seat and ends.
     ///
     /// # Errors

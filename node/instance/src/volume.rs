@@ -124,8 +124,8 @@ enum Command {
     Commit(Proposal, Answer<Result<TxnId, CommitError>>),
     ReadIndex(Answer<Result<Vector, VolumeError>>),
     Block(BlockRequest, Answer<Result<Block, VolumeError>>),
-    /// Finish what is in flight, give up the seat, and answer.
-    Resign(Answer<()>),
+    /// Finish what is in flight, give up the seat, and answer; `for_good`: never take one again.
+    Resign { for_good: bool, answer: Answer<()> },
 }
 
 /// One answer, waited for by one thread.
@@ -209,10 +209,11 @@ impl VolumeHandle {
     }
     /// Finishes what is in flight, bounded by the timeout, and gives the seat up.
     pub fn resign(&self, timeout: Duration) {
-        let (answer, slot) = Answer::pair();
-        if self.commands.send(Command::Resign(answer)).is_ok() {
-            slot.wait(timeout, None);
-        }
+        self.ask(|answer| Command::Resign { for_good: true, answer }, timeout, None);
+    }
+    /// As [`VolumeHandle::resign`], but the instance may become the writer again when nobody else does.
+    pub fn hand_over(&self, timeout: Duration) {
+        self.ask(|answer| Command::Resign { for_good: false, answer }, timeout, None);
     }
     fn ask<T>(
         &self,

@@ -44,7 +44,12 @@ impl CatchUp {
         CatchUp { peers: vec![PeerView::default(); nodes], under_way: None, next_id: 1 }
     }
     /// A peer says what it is and has.
-    pub(crate) fn status(&mut self, peer: StorageId, membership: Membership, settled: Vec<(Seat, Epoch, Seq)>) {
+    pub(crate) fn status(
+        &mut self,
+        peer: StorageId,
+        membership: Membership,
+        settled: Vec<(Seat, Epoch, Seq)>,
+    ) {
         if let Some(view) = self.peers.get_mut(peer.0 as usize) {
             view.membership = Some(membership);
             view.target = std::mem::replace(&mut view.settled, settled);
@@ -92,7 +97,13 @@ impl CatchUp {
         None
     }
     /// The answer to a question. True if the peer could not help with anything.
-    pub(crate) fn fetched(&mut self, peer: StorageId, id: u64, useful: &[(TxnId, Outcome)], now: Instant) -> bool {
+    pub(crate) fn fetched(
+        &mut self,
+        peer: StorageId,
+        id: u64,
+        useful: &[(TxnId, Outcome)],
+        now: Instant,
+    ) -> bool {
         let ours = |under_way: &mut UnderWay| under_way.peer == peer && under_way.id == id;
         let Some(under_way) = self.under_way.take_if(ours) else { return false };
         let helped = useful.iter().any(|(txn, _)| under_way.wanted.contains(txn));

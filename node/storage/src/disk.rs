@@ -27,6 +27,6 @@ pub(crate) fn space(path: &Path) -> io::Result<Space> {
         }
         stat.assume_init()
     };
-    let unit = u64::from(stat.f_frsize);
-    Ok(Space { total: u64::from(stat.f_blocks) * unit, free: u64::from(stat.f_bavail) * unit })
+    let unit = stat.f_frsize;
+    Ok(Space { total: stat.f_blocks * unit, free: stat.f_bavail * unit })
 }

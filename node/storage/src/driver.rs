@@ -119,7 +119,7 @@ impl Outgoing {
     fn send(self) {
         for (connection, replies) in self.0 {
             // Whoever hung up asks again elsewhere, or later.
-            drop(connection.sender.send_encoded(&replies));
+            let _ = connection.sender.send_encoded(&replies);
         }
     }
 }
@@ -196,8 +196,7 @@ impl Driver {
 
     /// When something is to be done although nobody asks.
     fn deadline(&self) -> Option<Instant> {
-        let retry = if self.log_failed.is_some() { LOG_RETRY } else { NOTES_DELAY };
-        let notes = self.pending_since.map(|since| since + retry);
+        let notes = self.pending_due();
         let publish = self.published_at.filter(|_| self.unpublished).map(|at| at + PUBLISH_DELAY);
         notes.into_iter().chain(publish).min()
     }
@@ -226,13 +225,7 @@ impl Driver {
         if let Some(source) = self.rows.failed() {
             return Err(DriverError::Rows { source });
         }
-        let due = self.pending_since.is_some_and(|since| since + NOTES_DELAY <= now);
-        let durable = match self.must_persist || due || self.pending_bytes > NOTES_BYTES_MAX {
-            true => self.flush(),
-            false => true,
-        };
-        // What is not durable is not told: whoever waits asks again.
-        if durable || !self.must_persist {
+        if self.persist(now) {
             outgoing.send();
         }
         if std::mem::take(&mut self.seats_changed) {
@@ -386,6 +379,28 @@ impl Driver {
         self.pending_since.get_or_insert_with(Instant::now);
     }
 
+    /// Writes what is pending, if it is time. True if this step's replies may be sent.
+    fn persist(&mut self, now: Instant) -> bool {
+        let due = self.pending_due().is_some_and(|due| due <= now);
+        if self.log_failed.is_some() {
+            // Nothing was asked of the acceptor that needs the log; what is pending is tried again.
+            if due {
+                self.flush();
+            }
+            return true;
+        }
+        let must_persist = self.must_persist;
+        let flush = must_persist || due || self.pending_bytes > NOTES_BYTES_MAX;
+        // What is not durable is not told: whoever waits asks again.
+        !flush || self.flush() || !must_persist
+    }
+
+    /// When what is pending is written although no reply waits for it.
+    fn pending_due(&self) -> Option<Instant> {
+        let delay = if self.log_failed.is_some() { LOG_RETRY } else { NOTES_DELAY };
+        self.pending_since.map(|since| since + delay)
+    }
+
     /// Writes what is pending; true if it is durable.
     fn flush(&mut self) -> bool {
         let started = Instant::now();
@@ -486,7 +501,9 @@ impl Driver {
             return;
         }
         match next {
-            Membership::Lost(_) => tracing::error!("this disk is empty although the volume exists: not voting"),
+            Membership::Lost(_) => {
+                tracing::error!("this disk is empty although the volume exists: not voting")
+            }
             Membership::Empty | Membership::Forming(_) | Membership::Member(_) => {
                 tracing::info!(membership = ?next, "membership");
             }
@@ -503,7 +520,7 @@ impl Driver {
         let Some((peer, id, txns)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };
         tracing::debug!(peer = peer.0, count = txns.len(), "fetching missed transactions");
         if let Some(sender) = &*self.shared.peers[peer.0 as usize].lock() {
-            drop(sender.send(&Request::Fetch { id, txns }));
+            let _ = sender.send(&Request::Fetch { id, txns });
         }
     }
 

@@ -40,9 +40,7 @@ impl Instances {
     pub(crate) fn connected(&mut self, connection: &Arc<Connection>, now: Instant) {
         let Peer::Instance { name, ordinal, tier, run } = &connection.peer else { return };
         // An older run of the same instance that is gone will not come back.
-        self.entries.retain(|other, entry| {
-            other == run || entry.name != *name || entry.connection.is_some()
-        });
+        self.entries.retain(|other, entry| other == run || entry.name != *name || entry.connection.is_some());
         let entry = self.entries.entry(*run).or_insert_with(|| Entry {
             name: name.clone(),
             ordinal: *ordinal,

@@ -278,8 +278,7 @@ fn open(
     listen: Option<std::net::SocketAddr>,
     stop: CancellationToken,
 ) -> Result<Opened, StorageError> {
-    let quorum =
-        Quorum::new(config.nodes, config.mode).map_err(|source| StorageError::Quorum { source })?;
+    let quorum = Quorum::new(config.nodes, config.mode).map_err(|source| StorageError::Quorum { source })?;
     if config.id.0 as usize >= config.nodes || config.peers.len() != config.nodes {
         let reason = format!(
             "storage node {} of {} needs {} peer addresses, not {}",
@@ -378,7 +377,9 @@ fn open_log(
             log.drop_before(generation).map_err(|source| StorageError::Log { source })?;
         }
         // The disk is full: the node reads, and begins the segment when there is room.
-        Err(error) if error.is_full() => tracing::error!(error = %chain(&error), "no room for the accept log"),
+        Err(error) if error.is_full() => {
+            tracing::error!(error = %chain(&error), "no room for the accept log")
+        }
         Err(source) => return Err(StorageError::Log { source }),
     }
     Ok(Some(log))

@@ -150,7 +150,7 @@ impl Reads {
 /// Answers a read with a reason instead of rows.
 pub(crate) fn refuse(connection: &Connection, id: u64, reason: &str) {
     // A closed connection needs no answer.
-    drop(connection.sender.send(&Reply::ReadRefused { id, reason: reason.to_owned() }));
+    let _ = connection.sender.send(&Reply::ReadRefused { id, reason: reason.to_owned() });
 }
 
 fn read_block(store: &RowStore, connection: &Connection, request: &ReadBlock) {
@@ -161,7 +161,7 @@ fn read_block(store: &RowStore, connection: &Connection, request: &ReadBlock) {
         Ok(block) => {
             let mut out = BytesMut::new();
             Reply::Block(block).put(&mut out);
-            drop(connection.sender.send_encoded(&out));
+            let _ = connection.sender.send_encoded(&out);
         }
         Err(error) => {
             tracing::error!(error = %chain(&error), "a block cannot be read");
@@ -182,7 +182,7 @@ fn read_bodies(store: &RowStore, connection: &Connection, id: u64, known: Vec<(T
             }
         }
     }
-    drop(connection.sender.send(&Reply::Fetched { id, known, bodies }));
+    let _ = connection.sender.send(&Reply::Fetched { id, known, bodies });
 }
 
 /// An error with everything that caused it, on one line.

@@ -19,9 +19,9 @@ use node_core::txn::SharedTxn;
 use node_core::wire::{Block, DecodeError, FeedItem, ReadBlock, Reader, RowVersion, RowVersions, Wire};
 
 mod keys;
-mod writer;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use writer::RowWriter;
 
@@ -205,7 +205,7 @@ impl RowStore {
         let end = self.applied_in(&snapshot)?;
         let retained = self.retained_from(&snapshot)?;
         let kept = |(seat, kept_from): &(Seat, Position)| from.get(*seat) >= *kept_from;
-        if !retained.iter().all(|entry| kept(entry)) {
+        if !retained.iter().all(kept) {
             return Ok(Backlog::Gone);
         }
         let mut streams = Vec::new();
@@ -331,7 +331,8 @@ fn store_error(path: &Path, action: &'static str) -> impl Fn(fjall::Error) -> Ro
 }
 
 fn decode<T: Wire>(what: &'static str, value: &[u8]) -> Result<T, RowsError> {
-    T::get(&mut Reader::new(Bytes::copy_from_slice(value))).map_err(|source| RowsError::Decode { what, source })
+    T::get(&mut Reader::new(Bytes::copy_from_slice(value)))
+        .map_err(|source| RowsError::Decode { what, source })
 }
 
 fn encode(value: &impl Wire) -> BytesMut {

@@ -30,19 +30,23 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
         Ok(None) | Err(_) => return,
     };
     let Some(Request::Hello { peer, cluster }) = (!first.is_empty()).then(|| first.remove(0)) else {
-        drop(sender.send(&Reply::Refused { reason: "a connection begins with Hello".to_owned() }));
+        let _ = sender.send(&Reply::Refused { reason: "a connection begins with Hello".to_owned() });
         return sender.close();
     };
     if let Some(reason) = objection(&shared, &peer, &cluster) {
         tracing::warn!(?remote, %reason, "connection refused");
-        drop(sender.send(&Reply::Refused { reason }));
+        let _ = sender.send(&Reply::Refused { reason });
         return sender.close();
     }
     let connection = Arc::new(Connection { id: shared.next_connection(), peer, sender });
     let membership = *shared.membership.lock();
-    let welcome =
-        Reply::Welcome { id: shared.config.id, run: shared.run, membership, zone: shared.config.zone.clone() };
-    drop(connection.sender.send(&welcome));
+    let welcome = Reply::Welcome {
+        id: shared.config.id,
+        run: shared.run,
+        membership,
+        zone: shared.config.zone.clone(),
+    };
+    let _ = connection.sender.send(&welcome);
     tracing::info!(peer = ?connection.peer, ?remote, "connected");
     if matches!(connection.peer, Peer::Instance { .. }) {
         shared.instances.lock().connected(&connection, Instant::now());
@@ -66,7 +70,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
 
 fn objection(shared: &Shared, peer: &Peer, cluster: &str) -> Option<String> {
     if cluster != shared.config.cluster {
-        return Some(format!("this storage node belongs to cluster {}, not {cluster}", shared.config.cluster));
+        return Some(format!(
+            "this storage node belongs to cluster {}, not {cluster}",
+            shared.config.cluster
+        ));
     }
     match peer {
         Peer::Storage { id, .. } if *id == shared.config.id => {
@@ -113,7 +120,7 @@ fn answer(
 ) -> Option<Request> {
     match request {
         Request::Heartbeat { beat, role, applied, low } => {
-            drop(connection.sender.send(&Reply::Beat { beat }));
+            let _ = connection.sender.send(&Reply::Beat { beat });
             if let Peer::Instance { run, .. } = connection.peer
                 && shared.instances.lock().heard(run, role, applied, low, Instant::now())
             {

@@ -68,7 +68,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             let mut message = BytesMut::new();
             Reply::Topology { seats, instances: infos }.put(&mut message);
             for connection in connections {
-                drop(connection.sender.send_encoded(&message));
+                let _ = connection.sender.send_encoded(&message);
             }
         }
     }

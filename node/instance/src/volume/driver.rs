@@ -37,6 +37,8 @@ const RIVAL_PATIENCE_MS: Millis = 40;
 const BUSY_TURN: Duration = Duration::from_millis(5);
 const IDLE_TURN: Duration = Duration::from_millis(50);
 const RESIGN_MS: Millis = 3_000;
+/// How long a writer that has handed over stands back.
+const HAND_OVER_MS: Millis = 5_000;
 
 struct Link {
     generation: u64,
@@ -46,6 +48,12 @@ struct Link {
     /// When the newest answered heartbeat was sent.
     heard: Millis,
     counted: bool,
+}
+
+struct Resigning {
+    deadline: Millis,
+    for_good: bool,
+    answer: Answer<()>,
 }
 
 struct Driver {
@@ -71,7 +79,9 @@ struct Driver {
     takeover: Option<TakeoverInfo>,
     lag_us: Option<u64>,
     unable: Option<String>,
-    resigning: Vec<(Millis, Answer<()>)>,
+    resigning: Vec<Resigning>,
+    /// Handing over: nothing new is proposed.
+    closing_door: bool,
     resigned: bool,
     applies: Vec<FeedItem>,
     jitter: u64,
@@ -115,6 +125,7 @@ impl Driver {
             lag_us: None,
             unable: None,
             resigning: Vec::new(),
+            closing_door: false,
             resigned: false,
             applies: Vec::new(),
             jitter: config.run.0,
@@ -346,13 +357,17 @@ impl Driver {
                 let id = self.blocks.arrive(request, answer, now, timeout);
                 self.send_block(id);
             }
-            Command::Resign(answer) => self.resigning.push((now + RESIGN_MS, answer)),
+            Command::Resign { for_good, answer } => {
+                let deadline = now + RESIGN_MS;
+                self.closing_door = true;
+                self.resigning.push(Resigning { deadline, for_good, answer });
+            }
         }
     }
 
     fn propose(&mut self, waiting: Waiting) {
         let now = self.now();
-        if self.seat.is_none() {
+        if self.seat.is_none() || self.closing_door {
             return waiting.answer.give(Err(CommitError::Fenced));
         }
         if self.coordinator.nodes_up() < self.thread.config.quorum.write() {
@@ -512,7 +527,9 @@ impl Driver {
         if self.beats.len() > 64 {
             self.beats.pop_front();
         }
-        let role = if self.seat.is_some() { Role::Writer } else { Role::Reader };
+        // From the moment it takes the seat, so that nobody takes the new holder for one that has resigned.
+        let holds = self.seat.is_some() || self.opening.is_some() || self.coordinator.taking();
+        let role = if holds { Role::Writer } else { Role::Reader };
         let (applied, low) = (self.follower.applied(), self.follower.low());
         let request = Request::Heartbeat { beat: self.beat, role, applied, low };
         self.perform(vec![Action::Broadcast(request)]);
@@ -591,6 +608,9 @@ impl Driver {
         let mut actions = Vec::new();
         self.coordinator.take(self.own_seat(), epoch, now, &mut actions);
         self.perform(actions);
+        // Before anything else is said: the nodes hear the new role before the seat is opened.
+        self.last_beat = 0;
+        self.heartbeat(now);
     }
 
     fn open_seat(&mut self, stream: StreamId, now: Millis) {
@@ -633,23 +653,20 @@ impl Driver {
         );
         self.commits.expire(now, &reason);
         let done = self.coordinator.in_flight() == 0 && self.commits.parked.is_empty();
-        let mut later = Vec::new();
-        for (deadline, answer) in std::mem::take(&mut self.resigning) {
-            if done || now >= deadline {
-                self.resigned = true;
-                if self.seat.is_some() {
-                    info!("seat resigned");
-                }
-                self.seat = None;
-                self.opening = None;
-                self.coordinator.resign();
+        for resigning in std::mem::take(&mut self.resigning) {
+            if done || now >= resigning.deadline {
+                self.resigned |= resigning.for_good;
+                self.lose_seat("it is handed over");
+                // Storage tells the others with the next heartbeat that the seat is free; this instance
+                // stands back until they have had their turn.
+                self.take_after = now + HAND_OVER_MS;
+                self.closing_door = false;
                 self.last_beat = 0;
-                answer.give(());
+                resigning.answer.give(());
             } else {
-                later.push((deadline, answer));
+                self.resigning.push(resigning);
             }
         }
-        self.resigning = later;
     }
 
     fn mind_reads(&mut self, now: Millis) {

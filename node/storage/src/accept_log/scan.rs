@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{BATCH_HEADER_BYTES, Generation, LogError, MAGIC, SEGMENT_HEADER_BYTES, Segment, align, io_error};
+use super::{
+    BATCH_HEADER_BYTES, Generation, LogError, MAGIC, SEGMENT_HEADER_BYTES, Segment, align, io_error,
+};
 
 pub(super) struct Found {
     pub(super) segments: VecDeque<Segment>,

@@ -149,7 +149,8 @@ fn a_block_says_which_range_it_covers() {
 fn keys_with_zero_bytes_keep_their_versions_apart() {
     let (_dir, store, mut writer) = open();
     for (height, seq) in [(1, 1), (2, 2)] {
-        let rows = [("a", height, Some("short")), ("a\0", height, Some("zero")), ("a\0\u{1}", height, Some("one"))];
+        let rows =
+            [("a", height, Some("short")), ("a\0", height, Some("zero")), ("a\0\u{1}", height, Some("one"))];
         writer.apply(&[put(0, seq, &[], &rows)], &Vector::new()).expect("apply");
     }
     let block = store.read_block(&ReadBlock { from: Vector::new(), ..read("", None) }).expect("read");

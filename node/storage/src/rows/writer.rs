@@ -7,7 +7,10 @@ use node_core::ids::{Key, Position, Seat, TxnId, Vector};
 use node_core::txn::SharedTxn;
 use node_core::wire::{FeedItem, RowVersion};
 
-use super::{APPLIED, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode, keys, persist};
+use super::{
+    APPLIED, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode, keys,
+    persist,
+};
 
 /// How many records share one entry of the retention list.
 const RETAINED_PER_ENTRY: usize = 256;

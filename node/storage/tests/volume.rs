@@ -1,0 +1,402 @@
+//! Storage nodes in this process, over loopback, spoken to by a hand-written client.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use node_core::ids::{
+    Ballot, Epoch, Height, Outcome, Position, RunId, Seat, Seq, StorageId, TxnId, Vector, Ver,
+};
+use node_core::quorum::Mode;
+use node_core::txn::{SharedTxn, Txn, Write};
+use node_core::wire::{Closing, FeedItem, Membership, Peer, ReadBlock, Reply, Request, Role, Settled, Vote};
+use node_storage::carrier::{self, Receiver, Sender};
+use node_storage::{StorageConfig, StorageError, StorageStatus, run_on};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Node {
+    address: String,
+    stop: CancellationToken,
+    status: watch::Receiver<Option<StorageStatus>>,
+    task: JoinHandle<Result<(), StorageError>>,
+}
+
+impl Node {
+    async fn start(dir: &Path, id: u8, addresses: &[String]) -> Node {
+        // The address of a node that was stopped a moment ago may take a moment to be free again.
+        let bound = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match TcpListener::bind(&addresses[id as usize]).await {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        Node::on(bound.await.expect("the address is free"), dir, id, addresses)
+    }
+    fn on(listener: TcpListener, dir: &Path, id: u8, addresses: &[String]) -> Node {
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let config = StorageConfig {
+            id: StorageId(id),
+            listen: address,
+            zone: format!("zone-{id}"),
+            cluster: "shop".to_owned(),
+            mode: Mode::SingleMaster,
+            nodes: addresses.len(),
+            peers: addresses.to_vec(),
+            data_dir: dir.join(format!("node-{id}")),
+        };
+        let stop = CancellationToken::new();
+        let (sender, status) = watch::channel(None);
+        let task = tokio::spawn(run_on(listener, config, stop.clone(), sender));
+        Node { address: address.to_string(), stop, status, task }
+    }
+    async fn wait_for(&mut self, what: &str, wanted: impl Fn(&StorageStatus) -> bool) {
+        let reached = async {
+            let reached = self.status.wait_for(|status| status.as_ref().is_some_and(&wanted));
+            reached.await.map(drop).expect("the node runs");
+        };
+        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
+            panic!("{what} never happened: {:?}", self.status.borrow());
+        }
+    }
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("no panic").expect("an orderly end");
+    }
+}
+
+async fn addresses(count: usize) -> (Vec<TcpListener>, Vec<String>) {
+    let mut listeners = Vec::new();
+    for _ in 0..count {
+        listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports"));
+    }
+    let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
+    let addresses = listeners.iter().map(address).collect();
+    (listeners, addresses)
+}
+
+async fn volume(dir: &Path) -> (Vec<Node>, Vec<String>) {
+    let (listeners, addresses) = addresses(3).await;
+    let mut nodes = Vec::new();
+    for (id, listener) in (0..).zip(listeners) {
+        nodes.push(Node::on(listener, dir, id, &addresses));
+    }
+    for node in &mut nodes {
+        node.wait_for("forming", |status| status.ready()).await;
+    }
+    (nodes, addresses)
+}
+
+struct Client {
+    sender: Sender<Request>,
+    receiver: Receiver<Reply>,
+    seen: Vec<Reply>,
+}
+
+impl Client {
+    async fn connect(node: &Node) -> Client {
+        let (sender, receiver) = carrier::connect(&node.address).await.expect("the node listens");
+        let peer = Peer::Instance { name: "shop-0".to_owned(), ordinal: 0, tier: 1, run: RunId(77) };
+        let mut client = Client { sender, receiver, seen: Vec::new() };
+        client.send(Request::Hello { peer, cluster: "shop".to_owned() });
+        client.expect("a welcome", |reply| matches!(reply, Reply::Welcome { .. }).then_some(())).await;
+        client
+    }
+    fn send(&self, request: Request) {
+        self.sender.send(&request).expect("the connection is open");
+    }
+    /// The first reply, not yet taken, of which `wanted` makes something.
+    async fn expect<T>(&mut self, what: &str, wanted: impl Fn(&Reply) -> Option<T>) -> T {
+        let search = async {
+            loop {
+                if let Some((index, found)) =
+                    self.seen.iter().enumerate().find_map(|(index, reply)| Some((index, wanted(reply)?)))
+                {
+                    self.seen.remove(index);
+                    return found;
+                }
+                let replies = self.receiver.recv().await.expect("no error").expect("not closed");
+                self.seen.extend(replies);
+            }
+        };
+        match tokio::time::timeout(PATIENCE, search).await {
+            Ok(found) => found,
+            Err(_) => panic!("no {what} among {:?}", self.seen),
+        }
+    }
+    /// Takes seat 0 as epoch 1 and opens it.
+    async fn open_seat(&mut self) {
+        let (seat, epoch, run) = (Seat(0), Epoch(1), RunId(77));
+        let ballot = Ballot { round: 2, proposer: run };
+        self.send(Request::Fence { seat, epoch, run, ballot });
+        self.expect("fence", |reply| matches!(reply, Reply::FenceOk { .. }).then_some(())).await;
+        let closing = closing();
+        self.send(Request::Activate(closing.clone()));
+        self.expect("activation", |reply| matches!(reply, Reply::ActivateOk { .. }).then_some(())).await;
+        self.send(Request::Activated(closing));
+    }
+    async fn vote(&mut self, txn: &SharedTxn) -> Vote {
+        self.send(Request::Propose(txn.clone()));
+        self.expect("vote", |reply| match reply {
+            Reply::Voted { txn: of, vote } if *of == txn.id => Some(vote.clone()),
+            _ => None,
+        })
+        .await
+    }
+    fn decide(&self, txn: &SharedTxn) {
+        self.send(Request::Decide { txn: txn.id, outcome: Outcome::Commit, body: Some(txn.clone()) });
+    }
+    async fn rows(&mut self, at_least: Vector) -> Vec<(Bytes, Option<Bytes>)> {
+        self.send(Request::Read(ReadBlock {
+            id: 5,
+            start: Bytes::new(),
+            end: None,
+            reverse: false,
+            bytes_max: 1 << 20,
+            from: at_least.clone(),
+            at_least,
+        }));
+        self.expect("block", |reply| match reply {
+            Reply::Block(block) => {
+                Some(block.rows.iter().map(|row| (row.key.clone(), row.versions[0].value.clone())).collect())
+            }
+            Reply::ReadRefused { reason, .. } => panic!("{reason}"),
+            _ => None,
+        })
+        .await
+    }
+}
+
+fn closing() -> Closing {
+    let run = RunId(77);
+    Closing {
+        seat: Seat(0),
+        epoch: Epoch(1),
+        run,
+        ballot: Ballot { round: 2, proposer: run },
+        settled: vec![],
+        listed: vec![],
+        bodies: vec![],
+    }
+}
+
+fn id(seq: u64) -> TxnId {
+    TxnId { seat: Seat(0), epoch: Epoch(1), seq: Seq(seq) }
+}
+
+fn at(seq: u64) -> Vector {
+    let mut vector = Vector::new();
+    vector.advance(Seat(0), Position { epoch: Epoch(1), seq: Seq(seq) });
+    vector
+}
+
+/// Writes `key` as transaction `seq`; the key's version before was written by `base`.
+fn txn(seq: u64, key: &str, base: Option<(u64, u64)>) -> SharedTxn {
+    let base = base.map(|(height, seq)| Ver { height: Height(height), txn: id(seq) });
+    let value = Some(Bytes::from(format!("value {seq}")));
+    let write = Write { key: Bytes::copy_from_slice(key.as_bytes()), base, value };
+    Arc::new(Txn { id: id(seq), deps: at(0), writes: vec![write], checks: vec![] })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn votes_and_rows_survive_a_restart_of_the_whole_volume() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (nodes, addresses) = volume(dir.path()).await;
+    let mut client = Client::connect(&nodes[0]).await;
+    client.open_seat().await;
+    let (first, second) = (txn(1, "a", None), txn(2, "a", Some((1, 1))));
+    assert_eq!(client.vote(&first).await, Vote::Accept);
+    client.decide(&first);
+    assert_eq!(client.vote(&second).await, Vote::Accept);
+    assert_eq!(client.rows(at(1)).await, vec![(Bytes::from("a"), Some(Bytes::from("value 1")))]);
+    for node in nodes {
+        node.stop().await;
+    }
+    let mut nodes = Vec::new();
+    for number in 0..3 {
+        nodes.push(Node::start(dir.path(), number, &addresses).await);
+    }
+    nodes[0].wait_for("being a member again", |status| status.ready()).await;
+    let mut client = Client::connect(&nodes[0]).await;
+    // The vote stands, and its hold keeps others out.
+    assert_eq!(client.vote(&second).await, Vote::Accept);
+    assert_eq!(client.vote(&txn(3, "a", Some((1, 1)))).await, Vote::Locked { by: id(2) });
+    client.send(Request::Propose(first.clone()));
+    let settled = client.expect("settled", |reply| match reply {
+        Reply::Settled { txn, settled } if *txn == id(1) => Some(*settled),
+        _ => None,
+    });
+    assert_eq!(settled.await, Settled::Decided(Outcome::Commit));
+    assert_eq!(client.rows(at(1)).await, vec![(Bytes::from("a"), Some(Bytes::from("value 1")))]);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_down_fetches_what_it_missed_from_its_peers() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut nodes, addresses) = volume(dir.path()).await;
+    nodes.pop().expect("three nodes").stop().await;
+    let mut clients = Vec::new();
+    for node in &nodes {
+        let mut client = Client::connect(node).await;
+        client.open_seat().await;
+        clients.push(client);
+    }
+    const COUNT: u64 = 2500;
+    for seq in 1..=COUNT {
+        let txn = txn(seq, &format!("key {seq:05}"), None);
+        for client in &clients {
+            client.send(Request::Propose(txn.clone()));
+            client.decide(&txn);
+        }
+    }
+    for client in &mut clients {
+        assert_eq!(client.rows(at(COUNT)).await.len(), COUNT as usize);
+    }
+    let mut late = Node::start(dir.path(), 2, &addresses).await;
+    late.wait_for("catching up", |status| status.applied == at(COUNT)).await;
+    let mut client = Client::connect(&late).await;
+    assert_eq!(client.rows(at(COUNT)).await.len(), COUNT as usize);
+    // It knows the seat's epoch as well.
+    client.send(Request::ReadIndex { id: 1, holds: Some((Seat(0), Epoch(0))) });
+    let index = client.expect("index", |reply| match reply {
+        Reply::Index { committed, current, .. } => Some((committed.clone(), *current)),
+        _ => None,
+    });
+    assert_eq!(index.await, (at(COUNT), false));
+    late.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_an_emptied_disk_does_not_vote() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut nodes, addresses) = volume(dir.path()).await;
+    nodes.pop().expect("three nodes").stop().await;
+    std::fs::remove_dir_all(dir.path().join("node-2")).expect("its disk");
+    let mut lost = Node::start(dir.path(), 2, &addresses).await;
+    lost.wait_for("noticing", |status| matches!(status.membership, Membership::Lost(_))).await;
+    let mut client = Client::connect(&lost).await;
+    client.send(Request::Propose(txn(1, "a", None)));
+    let reason = client.expect("refusal", |reply| match reply {
+        Reply::Unable { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.await.contains("lost its disk"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_log_is_gone_or_damaged_does_not_vote() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut nodes, addresses) = volume(dir.path()).await;
+    nodes.pop().expect("three nodes").stop().await;
+    std::fs::remove_dir_all(dir.path().join("node-2/log")).expect("its log");
+    let mut lost = Node::start(dir.path(), 2, &addresses).await;
+    lost.wait_for("noticing", |status| matches!(status.membership, Membership::Lost(_))).await;
+    assert!(!lost.status.borrow().as_ref().is_some_and(StorageStatus::ready));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_does_not_form_without_all_its_nodes() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut listeners, addresses) = addresses(3).await;
+    drop(listeners.pop());
+    let mut nodes = Vec::new();
+    for (id, listener) in (0..).zip(listeners) {
+        nodes.push(Node::on(listener, dir.path(), id, &addresses));
+    }
+    for node in &mut nodes {
+        node.wait_for("meeting the other", |status| status.peers_connected == 1).await;
+    }
+    let mut client = Client::connect(&nodes[0]).await;
+    client.send(Request::Propose(txn(1, "a", None)));
+    let reason = client.expect("refusal", |reply| match reply {
+        Reply::Unable { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(reason.await.contains("not formed"));
+    let mut third = Node::start(dir.path(), 2, &addresses).await;
+    third.wait_for("forming", |status| status.ready()).await;
+    let volume = |node: &Node| node.status.borrow().as_ref().map(|status| status.membership);
+    nodes[0].wait_for("forming", |status| status.ready()).await;
+    assert_eq!(volume(&nodes[0]), volume(&third));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_gets_the_history_from_its_vector_on_in_order() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (nodes, _) = volume(dir.path()).await;
+    let mut writer = Client::connect(&nodes[0]).await;
+    writer.open_seat().await;
+    for seq in 1..=3 {
+        writer.decide(&txn(seq, "a", (seq > 1).then_some((seq - 1, seq - 1))));
+    }
+    writer.rows(at(3)).await;
+    let mut client = Client::connect(&nodes[0]).await;
+    client.send(Request::Subscribe { from: at(1) });
+    writer.decide(&txn(4, "a", Some((3, 3))));
+    let mut seqs = Vec::new();
+    while seqs.last() != Some(&4) {
+        let items = client.expect("feed", |reply| match reply {
+            Reply::Feed { items, .. } => Some(items.clone()),
+            _ => None,
+        });
+        for item in items.await {
+            if let FeedItem::Commit(txn) = item {
+                seqs.push(txn.id.seq.0);
+            }
+        }
+    }
+    assert_eq!(seqs, vec![2, 3, 4]);
+    client.send(Request::Subscribe { from: Vector::new() });
+    let reset = client.expect("reset", |reply| match reply {
+        Reply::FeedReset { at } => Some(at.clone()),
+        _ => None,
+    });
+    assert_eq!(reset.await, at(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_are_answered_and_instances_are_told_about_each_other() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (nodes, _) = volume(dir.path()).await;
+    let mut first = Client::connect(&nodes[0]).await;
+    first.send(Request::Heartbeat { beat: 9, role: Role::Writer, applied: at(3), low: at(2) });
+    first.expect("beat", |reply| (*reply == Reply::Beat { beat: 9 }).then_some(())).await;
+    first
+        .expect("topology", |reply| match reply {
+            Reply::Topology { instances, .. } => instances
+                .iter()
+                .any(|info| info.name == "shop-0" && info.role == Role::Writer && info.connected)
+                .then_some(()),
+            _ => None,
+        })
+        .await;
+    first.open_seat().await;
+    first
+        .expect("the seat", |reply| match reply {
+            Reply::Topology { seats, .. } => seats.iter().any(|seat| seat.active).then_some(()),
+            _ => None,
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_another_cluster_is_refused_with_a_reason() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (listeners, addresses) = addresses(3).await;
+    let node = Node::on(listeners.into_iter().next().expect("three"), dir.path(), 0, &addresses);
+    let (sender, mut receiver) = carrier::connect(&node.address).await.expect("the node listens");
+    let peer = Peer::Instance { name: "other-0".to_owned(), ordinal: 0, tier: 1, run: RunId(1) };
+    sender.send(&Request::Hello { peer, cluster: "other".to_owned() }).expect("open");
+    let reply = receiver.recv().await.expect("no error").expect("an answer");
+    assert!(matches!(&reply[..], [Reply::Refused { reason }] if reason.contains("shop")));
+}
