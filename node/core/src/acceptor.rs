@@ -461,18 +461,21 @@ impl Acceptor {
     fn decide(&mut self, txn: TxnId, outcome: Outcome, body: Option<SharedTxn>, out: &mut Vec<Action>) {
         let state = self.txns.remove(&txn);
         let known = self.ordering.outcome(txn).is_some();
-        let body = body.or_else(|| state.as_ref().and_then(|state| state.body.clone()));
-        if let Some(held) = state.and_then(|state| state.body) {
-            self.holds.remove(&held);
-            self.reserves.remove(&held);
+        let held = state.and_then(|state| state.body);
+        if let Some(held) = &held {
+            self.holds.remove(held);
+            self.reserves.remove(held);
         }
+        // The log has the record already if this node voted or promised.
+        let new = body.clone().filter(|_| held.is_none());
+        let body = body.or(held);
         if let (Outcome::Commit, Some(body)) = (outcome, &body) {
             self.raise_latest(body);
         }
-        if !known {
-            out.push(Action::Note(Record::Decided { txn, outcome, body: body.clone() }));
-        } else if outcome == Outcome::Commit && body.is_some() && self.ordering.settled(txn.stream()) < txn.seq {
-            out.push(Action::Note(Record::Decided { txn, outcome, body: body.clone() }));
+        let completes =
+            outcome == Outcome::Commit && new.is_some() && self.ordering.settled(txn.stream()) < txn.seq;
+        if !known || completes {
+            out.push(Action::Note(Record::Decided { txn, outcome, body: new }));
         }
         self.ordering.settle(txn, outcome, body);
     }

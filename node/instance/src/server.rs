@@ -182,6 +182,3 @@ impl MysqlServer {
         in_time
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -139,7 +139,8 @@ impl World {
             }
             Step::Feed(count) => {
                 let to = (self.fed + count).min(self.truth.history.len());
-                for txn in self.truth.history[self.fed.saturating_sub(1)..to].to_vec() {
+                let late: Vec<_> = self.truth.history[self.fed.saturating_sub(1)..to].to_vec();
+                for txn in late {
                     let horizon = self.horizon();
                     self.cache.feed(&FeedItem::Commit(txn), &horizon);
                 }

@@ -7,8 +7,9 @@ use std::time::Instant;
 use node_mysql::{Account, Backend, ConnectionInfo, Credential, Handler, MysqlError};
 use node_sql::context::Instance;
 use node_sql::error::{SqlError, SqlResult};
-use node_sql::session::Sessions;
+use node_sql::session::{Completion, ResultSink, Sessions};
 use node_sql::store::Store;
+use node_sql::types::{ColumnMeta, Value};
 
 use super::number;
 use super::session::SqlHandler;
@@ -30,6 +31,26 @@ impl SqlBackend {
     }
     pub(super) fn instance(&self) -> &Instance {
         &self.instance
+    }
+}
+
+impl SqlBackend {
+    /// Executes a statement in a session of its own, for the instance itself.
+    pub(super) fn execute_alone(&self, sql: &str) -> SqlResult<()> {
+        struct Nobody;
+        impl ResultSink for Nobody {
+            fn columns(&mut self, _columns: &[ColumnMeta]) -> SqlResult<()> {
+                Ok(())
+            }
+            fn row(&mut self, _values: &[Value]) -> SqlResult<()> {
+                Ok(())
+            }
+            fn done(&mut self, _completion: &Completion) -> SqlResult<()> {
+                Ok(())
+            }
+        }
+        let mut session = self.sessions.open(0, &self.user, "localhost", None)?;
+        session.query(sql, false, &mut Nobody)
     }
 }
 
