@@ -170,7 +170,7 @@ async fn resign(State(node): State<Node>, headers: HeaderMap, body: Bytes) -> Re
     let request = if body.is_empty() { Ok(ResignRequest::default()) } else { serde_json::from_slice(&body) };
     match request {
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
-        Ok(request) if resign(request) => (StatusCode::ACCEPTED, "handing over\n").into_response(),
+        Ok(request) if resign(request.clone()) => (StatusCode::ACCEPTED, "handing over\n").into_response(),
         Ok(_) => (StatusCode::CONFLICT, "this instance is not the writer\n").into_response(),
     }
 }

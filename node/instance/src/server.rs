@@ -95,16 +95,18 @@ pub fn start(
     let listen_error = |source| ServerError::Listen { listen: config.listen.clone(), source };
     let listener = TcpListener::bind(&config.listen).map_err(listen_error)?;
     let port = listener.local_addr().map_err(listen_error)?.port();
-    let variables = Arc::new(GlobalVariables::new(&InstanceInfo {
-        server_id: config.server_id.clone(),
-        hostname: config.server_id.clone(),
-        port,
-        number: u32::from(config.ordinal) + 1,
-        multi_master: config.multi_master,
-        auto_increment: store.auto_increment_step(),
-        parameters: config.parameters.clone(),
-    })
-    .map_err(|source| ServerError::Parameters { source })?);
+    let variables = Arc::new(
+        GlobalVariables::new(&InstanceInfo {
+            server_id: config.server_id.clone(),
+            hostname: config.server_id.clone(),
+            port,
+            number: u32::from(config.ordinal) + 1,
+            multi_master: config.multi_master,
+            auto_increment: store.auto_increment_step(),
+            parameters: config.parameters.clone(),
+        })
+        .map_err(|source| ServerError::Parameters { source })?,
+    );
     variables.set_read_only(!store.writable());
     let host = Arc::new(ServerHost {
         server_id: config.server_id.clone(),
@@ -178,7 +180,11 @@ impl MysqlServer {
     pub fn shutdown(&self, grace: Duration) -> bool {
         let begin = Instant::now();
         let in_time = self.server.shutdown(grace);
-        tracing::info!(in_time, milliseconds = begin.elapsed().as_millis() as u64, "the MySQL server has stopped");
+        tracing::info!(
+            in_time,
+            milliseconds = begin.elapsed().as_millis() as u64,
+            "the MySQL server has stopped"
+        );
         in_time
     }
 }

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::SqlResult;
 use crate::types::Value;
@@ -104,6 +106,48 @@ pub struct Warning {
 /// Most warnings kept of a statement (`max_error_count`).
 pub const MAX_WARNINGS: usize = 1024;
 
+/// Whether the statement under way is to end: set from other threads.
+#[derive(Debug, Default)]
+pub struct Kill {
+    flag: Arc<AtomicBool>,
+    turn: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Kill {
+    /// The flag, for the store.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.flag.clone()
+    }
+    /// The statement is to end.
+    pub fn set(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        let _turn = self.turn.lock();
+        self.changed.notify_all();
+    }
+    /// A new command begins.
+    pub fn clear(&self) {
+        self.flag.store(false, Ordering::SeqCst);
+    }
+    /// Waits that long; true if the statement was killed meanwhile.
+    pub fn wait(&self, length: Duration) -> bool {
+        let end = Instant::now().checked_add(length);
+        let mut turn = self.turn.lock();
+        loop {
+            if self.flag.load(Ordering::SeqCst) {
+                return true;
+            }
+            match end {
+                None => self.changed.wait(&mut turn),
+                Some(end) if Instant::now() >= end => return false,
+                Some(end) => {
+                    self.changed.wait_until(&mut turn, end);
+                }
+            }
+        }
+    }
+}
+
 /// What a session's statements and functions see and change.
 pub struct SessionState {
     /// CONNECTION_ID().
@@ -134,6 +178,8 @@ pub struct SessionState {
     pub warning_count: u64,
     /// True in a transaction.
     pub in_transaction: bool,
+    /// Ends what the session waits for.
+    pub kill: Arc<Kill>,
     /// An error raised in a function during the statement: what the client gets instead of SQLite's words.
     pub error: Option<crate::error::SqlError>,
 }

@@ -25,7 +25,12 @@ pub(super) struct SqlBackend {
 }
 
 impl SqlBackend {
-    pub(super) fn new(user: String, credential: Credential, store: Arc<dyn Store>, instance: Arc<Instance>) -> Self {
+    pub(super) fn new(
+        user: String,
+        credential: Credential,
+        store: Arc<dyn Store>,
+        instance: Arc<Instance>,
+    ) -> Self {
         let sessions = Arc::new(Sessions::new(store, Arc::clone(&instance)));
         Self { user, credential, instance, sessions, started: Instant::now(), questions: Arc::default() }
     }

@@ -148,7 +148,8 @@ impl ResultSink for Sink<'_> {
             info: completion.info.clone(),
             status: status(completion.in_transaction, completion.autocommit),
         };
-        let result = if std::mem::take(&mut self.rows) { self.out.end(&outcome) } else { self.out.ok(&outcome) };
+        let result =
+            if std::mem::take(&mut self.rows) { self.out.end(&outcome) } else { self.out.ok(&outcome) };
         self.pass(result)
     }
 }
@@ -169,7 +170,8 @@ impl Handler for SqlHandler {
     fn prepare(&mut self, id: u32, sql: &[u8]) -> Result<Prepared<'_>, MysqlError> {
         let sql = text(sql)?;
         let prepared = self.session.prepare(sql).map_err(to_mysql)?;
-        let too_many = |_| MysqlError::new(1390, "HY000", "Prepared statement contains too many placeholders");
+        let too_many =
+            |_| MysqlError::new(1390, "HY000", "Prepared statement contains too many placeholders");
         let parameters = u16::try_from(prepared.parameters).map_err(too_many)?;
         let statement = Statement { handle: prepared.handle, columns: prepared.columns };
         self.statements.insert(id, statement);
@@ -283,6 +285,9 @@ mod tests {
     #[test]
     fn text_that_is_no_utf8_is_refused_with_its_bytes() {
         let error = text(b"select '\xff'").expect_err("not UTF-8");
-        assert_eq!((error.code, error.message.as_str()), (1300, "Invalid utf8mb4 character string: '\\xFF\\x27'"));
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (1300, "Invalid utf8mb4 character string: '\\xFF\\x27'")
+        );
     }
 }
