@@ -6,6 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 NODE := $(TARGET)/debug/borealis-node
 MANIFEST ?= examples/single-master.yaml
 SEED ?=
+SEEDS ?=
 stage := .ci/stage
 
 help: ## Lists the targets
@@ -21,16 +22,17 @@ demo: setup ## Both modes in turn: up, load, kill an instance under load, the lo
 	@cargo build -p node --bin borealis-node --example demo
 	@timeout --kill-after=10 300 $(TARGET)/debug/examples/demo $(NODE) examples/single-master.yaml examples/multi-master.yaml
 
-playground: ## Runs the cluster of MANIFEST (default: examples/single-master.yaml) until Ctrl-C
+playground: setup ## Runs the cluster of MANIFEST (default: examples/single-master.yaml) until Ctrl-C
 	@cargo build -p node --bin borealis-node
 	@$(NODE) playground up -f $(MANIFEST)
 
 # The limits are for a machine with two cores and nothing built yet.
-test: ## Everything that continuous integration checks
+test: setup ## Everything that continuous integration checks
 	@$(stage) format 120 cargo fmt --all --check
 	@$(stage) lint 2400 cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@$(stage) build 2400 cargo test --workspace --quiet --no-run
-	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e
+	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
+	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
 	@$(stage) integration-tests 1200 cargo test -p node --quiet
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) charts 300 charts/check.sh
@@ -56,8 +58,8 @@ check-gen: ## Fails if the generated files are not what `make gen` writes
 	@cargo run --quiet -p crds --features k8s --bin crdgen | diff -u crds/yaml/auroraclusters.yaml - \
 	  || { echo "crds/yaml is out of date: run make gen" >&2; exit 1; }
 
-sim: ## Random fault scenarios of the protocol; SEED=… replays one
-	SEED=$(SEED) cargo test -p node-sim --release --quiet -- --nocapture
+sim: ## Random fault scenarios of the protocol: SEEDS=N of them; SEED=x replays one
+	SEED=$(SEED) SEEDS=$(SEEDS) cargo test -p node-sim --quiet --test random -- --nocapture
 
 bench: ## Measures Borealis next to MariaDB and Galera on this machine
 	@bench/run.sh

@@ -298,10 +298,11 @@ impl Instance {
     async fn end(self, server: Option<Arc<MysqlServer>>) {
         let volume = self.volume.clone();
         let stopped = tokio::task::spawn_blocking(move || {
+            // The seat first: a successor takes over while clients here are still being told to go.
+            volume.resign(STOP_GRACE);
             if let Some(server) = server {
                 server.shutdown(STOP_GRACE);
             }
-            volume.resign(STOP_GRACE);
         });
         if stopped.await.is_err() {
             warn!("stopping the server failed");

@@ -55,6 +55,7 @@ pub(crate) enum Ending {
 
 /// Where a process stands.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // A dozen of them at most, nearly all running.
 pub(crate) enum State {
     /// It runs.
     Running(Running),

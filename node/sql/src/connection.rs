@@ -306,7 +306,7 @@ static COLLATIONS: [(&CStr, Compare); 5] = [
 ];
 
 /// rusqlite's own way checks every string for UTF-8 and costs three times as much.
-fn register_collations(connection: &Connection) -> SqlResult<()> {
+pub(crate) fn register_collations(connection: &Connection) -> SqlResult<()> {
     for entry in &COLLATIONS {
         let client: *const (&CStr, Compare) = entry;
         // SAFETY: the connection is open and ours; the entry is static, so it outlives the connection.

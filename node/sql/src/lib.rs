@@ -22,6 +22,10 @@ pub mod show;
 pub mod store;
 pub mod table;
 pub mod temporal;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod translate;
 pub mod types;
 pub mod variables;

@@ -321,6 +321,12 @@ impl Session {
         self.interrupt.clone()
     }
 
+    /// For tests of access paths, which need SQLite's own SQL.
+    #[cfg(test)]
+    pub(crate) fn engine_for_tests(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
     // ---- shared by the kinds of statements ----
 
     fn view(&self) -> SchemaView {

@@ -162,15 +162,17 @@ impl Engine {
     /// called after the snapshot was taken or the row was read.
     pub(super) fn await_lease(&self, io: Io<'_>) -> Result<(), StoreError> {
         let needed = || self.config.mode == Mode::SingleMaster && self.is_writer();
-        if !needed() || io.volume.lease_valid() {
+        if !needed() {
             return Ok(());
         }
         let deadline = Instant::now() + self.config.lease_wait;
         loop {
+            // In this order: who loses the seat is a reader before the lease stops to matter.
+            let valid = io.volume.lease_valid();
             if !needed() {
                 return Err(StoreError::ReadOnly);
             }
-            if io.volume.lease_valid() {
+            if valid {
                 return Ok(());
             }
             if io.killed.load(Ordering::Relaxed) {
