@@ -97,7 +97,8 @@ async fn readyz(State(node): State<Node>) -> Response {
 
 async fn metrics(State(node): State<Node>) -> Response {
     let text = node.metrics.encode();
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        .into_response()
 }
 
 #[derive(serde::Deserialize)]
@@ -184,7 +185,8 @@ pub(crate) fn basic_authorization(user: &str, password: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::from("Basic ");
     for chunk in format!("{user}:{password}").as_bytes().chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for position in 0..4 {
             let index = usize::try_from(bits >> (18 - 6 * position) & 63).expect("six bits fit");
             text.push(if position <= chunk.len() { char::from(ALPHABET[index]) } else { '=' });

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crds::node_api::{InstanceState, InstanceStatus, NodeStatus, Role, SeatPosition, Takeover, TakeoverReason};
+use crds::node_api::{
+    InstanceState, InstanceStatus, NodeStatus, Role, SeatPosition, Takeover, TakeoverReason,
+};
 use node_core::quorum::Mode;
 use node_instance::role::{InstanceConfig, InstanceFigures, InstanceReport};
 use tokio::sync::watch;
@@ -46,7 +48,10 @@ async fn serve(args: InstanceArgs) -> Result<(), RoleError> {
     let (told, heard) = watch::channel(NodeStatus::Instance(translate(&identity, &report.borrow())));
     let (listen_in, listen) = watch::channel(None);
     let figures = Box::new(move || figures(&read));
-    let resign: Resign = { let hand_over = instance.hand_over(); Arc::new(move |request| hand_over(request.to)) };
+    let resign: Resign = {
+        let hand_over = instance.hand_over();
+        Arc::new(move |request| hand_over(request.to))
+    };
     let http = serve_http(&args.common, heard.clone(), figures, Some((resign, login)))?;
     let address = http.address;
     tokio::spawn(write_ready_file(args.common.ready_file.clone(), heard, listen.clone(), address));
@@ -61,8 +66,9 @@ fn configure(args: &InstanceArgs) -> Result<(InstanceConfig, Identity), RoleErro
         Some(name) => name.clone(),
         None => hostname().map_err(|source| RoleError::System { action: "read the host name", source })?,
     };
-    let number = ordinal(&name)
-        .ok_or_else(|| RoleError::Argument(format!("the name {name} does not end in - and a number (shop-0)")))?;
+    let number = ordinal(&name).ok_or_else(|| {
+        RoleError::Argument(format!("the name {name} does not end in - and a number (shop-0)"))
+    })?;
     let user = match &args.user_file {
         Some(file) => read_text(file)?,
         None => args.user.clone(),

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     }
     let ended = match arguments.role {
         Role::Storage(args) => storage::run(*args).map_err(|error| (error.exit_code(), with_sources(&error))),
-        Role::Instance(args) => instance::run(*args).map_err(|error| (error.exit_code(), with_sources(&error))),
+        Role::Instance(args) => {
+            instance::run(*args).map_err(|error| (error.exit_code(), with_sources(&error)))
+        }
         Role::Playground(args) => {
             node_playground::run(&args).map_err(|error| (error.exit_code(), with_sources(&error)))
         }

@@ -101,7 +101,11 @@ fn of_status(status: &NodeStatus) -> Vec<Figure> {
                 flag("ready", "Whether the node serves.", instance.ready),
                 flag("writer", "Whether the instance may write.", instance.role == Role::Writer),
                 // Epochs stay far below 2^53.
-                gauge("epoch", "Epoch of the seat held, or of the newest writer known.", instance.epoch as f64),
+                gauge(
+                    "epoch",
+                    "Epoch of the seat held, or of the newest writer known.",
+                    instance.epoch as f64,
+                ),
                 gauge("client_connections", "Client connections open.", instance.connections as f64),
             ];
             if let Some(lag) = instance.lag_ms {

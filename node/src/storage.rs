@@ -27,7 +27,8 @@ async fn serve(args: StorageArgs) -> Result<(), RoleError> {
     let id = number(&args)?;
     if args.peers.len() != usize::from(args.nodes) {
         let (given, nodes) = (args.peers.len(), args.nodes);
-        let text = format!("--peers names {given} storage nodes, and --nodes is {nodes}: name every one of them");
+        let text =
+            format!("--peers names {given} storage nodes, and --nodes is {nodes}: name every one of them");
         return Err(RoleError::Argument(text));
     }
     let zone = args.common.zone.clone().filter(|zone| !zone.is_empty());
@@ -48,7 +49,10 @@ async fn serve(args: StorageArgs) -> Result<(), RoleError> {
     let (told, heard) = watch::channel(NodeStatus::Storage(first));
     let (listen_in, listen) = watch::channel(None);
     let (status_in, status) = watch::channel(None);
-    let figures = { let status = status.clone(); Box::new(move || figures(status.borrow().as_ref())) };
+    let figures = {
+        let status = status.clone();
+        Box::new(move || figures(status.borrow().as_ref()))
+    };
     let http = serve_http(&args.common, heard.clone(), figures, None)?;
     let address = http.address;
     tokio::spawn(write_ready_file(args.common.ready_file.clone(), heard, listen.clone(), address));
@@ -64,7 +68,9 @@ fn number(args: &StorageArgs) -> Result<u8, RoleError> {
     }
     let host = hostname().map_err(|source| RoleError::System { action: "read the host name", source })?;
     let number = ordinal(&host).and_then(|number| u8::try_from(number).ok());
-    number.ok_or_else(|| RoleError::Argument(format!("the host name {host} does not end in a number; use --id")))
+    number.ok_or_else(|| {
+        RoleError::Argument(format!("the host name {host} does not end in a number; use --id"))
+    })
 }
 
 async fn translate(

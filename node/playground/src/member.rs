@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crds::node_api::{NodeStatus, Role};
+use crds::node_api::NodeStatus;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -91,8 +91,6 @@ pub(crate) struct Member {
     /// Counts its starts, so that news of an earlier run is not taken for news of this one.
     pub(crate) run: u64,
     pub(crate) state: State,
-    /// Role that it last had, also while it does not run.
-    pub(crate) role: Role,
     /// How often it fell by itself in a row.
     pub(crate) crashes: u32,
     /// Whoever waits for its end.
@@ -109,7 +107,6 @@ impl Member {
             line,
             run: 0,
             state: State::Ended(Ending::Stopped),
-            role: Role::Reader,
             crashes: 0,
             waiting: Vec::new(),
         }
@@ -134,9 +131,6 @@ impl Member {
     /// Takes what the process says of itself; true if that changes anything for others.
     pub(crate) fn hear(&mut self, status: Option<NodeStatus>) -> bool {
         let State::Running(running) = &mut self.state else { return false };
-        if let Some(NodeStatus::Instance(instance)) = &status {
-            self.role = instance.role;
-        }
         running.was_ready |= is_ready(status.as_ref());
         let changed = running.status != status;
         running.status = status;

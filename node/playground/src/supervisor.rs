@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crds::cluster::Mode;
-use crds::node_api::NodeStatus;
+use crds::node_api::{NodeStatus, Role};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -457,13 +457,21 @@ impl Supervisor {
             instances: Vec::new(),
             storage: Vec::new(),
         };
+        // Of a single-master cluster one instance is the writer: the one that the cluster endpoint leads to. What
+        // a dead or paused one last said of itself would make it two.
+        let writer = self.setup.routes.borrow().writer.as_ref().map(|backend| backend.name.clone());
+        let role = |member: &Member| match self.setup.mode {
+            Mode::MultiMaster => Role::Writer,
+            Mode::SingleMaster if writer.as_ref() == Some(&member.name) => Role::Writer,
+            Mode::SingleMaster => Role::Reader,
+        };
         for member in &self.setup.members {
             let (name, state) = (member.name.clone(), member.process_state());
             let pid = member.running().and_then(|running| running.pid);
             match &member.part {
                 Part::Instance { mysql } => report.instances.push(InstanceReport {
                     name,
-                    role: member.role,
+                    role: role(member),
                     state,
                     host: mysql.ip().to_string(),
                     port: mysql.port(),

@@ -147,6 +147,8 @@ impl Sessions {
             next_isolation: None,
             next_read_only: None,
             read_only: false,
+            catalog_at_begin: 0,
+            catalog_at_plan: 0,
             plans: Plans::default(),
             prepared: HashMap::new(),
             named: HashMap::new(),
@@ -210,6 +212,10 @@ pub struct Session {
     next_read_only: Option<bool>,
     /// The open transaction is READ ONLY.
     read_only: bool,
+    /// The catalog's version when the open transaction began.
+    catalog_at_begin: u64,
+    /// The catalog's version that the statement was planned for.
+    catalog_at_plan: u64,
     plans: Plans,
     prepared: HashMap<u64, String>,
     named: HashMap<String, String>,
@@ -341,6 +347,7 @@ impl Session {
     /// The plan of a text, from the cache if it still fits.
     fn plan(&mut self, sql: &str) -> SqlResult<Arc<Plan>> {
         let version = self.store.catalog_version();
+        self.catalog_at_plan = version;
         let (database, sql_mode) = {
             let session = self.context.session.lock();
             (session.database.clone(), session.variables.sql_mode())
@@ -395,6 +402,7 @@ impl Session {
     fn begin_statement(&mut self) -> SqlResult<()> {
         if self.slot.lock().txn.is_none() {
             let options = self.options()?;
+            self.catalog_at_begin = self.store.catalog_version();
             let txn = self.store.begin(options);
             self.slot.lock().txn = Some(txn);
         }
@@ -473,6 +481,3 @@ fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

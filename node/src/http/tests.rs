@@ -30,11 +30,8 @@ fn serve(status: NodeStatus) -> Served {
     let shutdown = CancellationToken::new();
     let metrics = Arc::new(Metrics::new(receiver.clone(), Box::new(Vec::new)));
     let resign: Resign = Arc::new(|request| request.to.as_deref() == Some("shop-1"));
-    let node = Node {
-        status: receiver,
-        metrics,
-        resign: Some((resign, basic_authorization("admin", "secret"))),
-    };
+    let node =
+        Node { status: receiver, metrics, resign: Some((resign, basic_authorization("admin", "secret"))) };
     let listener = StdListener::bind("127.0.0.1:0").expect("a port");
     let (address, thread) = start(listener, node, shutdown.clone()).expect("a server");
     Served { address, status: sender, shutdown, thread: Some(thread) }

@@ -196,21 +196,19 @@ pub(super) fn successor(key: &Key) -> Key {
     next.freeze()
 }
 
-/// Keeps a fetch within the table (the first four bytes) of the key it is for.
-fn clip_to_table(gap: &mut Gap, key: &Key, reverse: bool) {
-    let Some(table) = key.first_chunk::<4>() else { return };
+/// Keeps a fetch within the table (the first four bytes) that the range begins in, as long as the scan is
+/// there: what lies beyond is hardly wanted.
+fn clip_to_table(gap: &mut Gap, start: &Key, reverse: bool) {
+    let Some(table) = start.first_chunk::<4>() else { return };
     if reverse {
         if gap.start[..] < table[..] {
             gap.start = Bytes::copy_from_slice(table);
         }
         return;
     }
-    // A scan may have left the table its range began in.
-    let Some(table) = gap.start.first_chunk::<4>() else { return };
-    if let Some(next) = u32::from_be_bytes(*table).checked_add(1) {
-        let border = next.to_be_bytes();
-        if gap.end.as_ref().is_none_or(|end| end[..] > border[..]) {
-            gap.end = Some(Bytes::copy_from_slice(&border));
-        }
+    let Some(next) = u32::from_be_bytes(*table).checked_add(1) else { return };
+    let border = next.to_be_bytes();
+    if gap.start[..] < border[..] && gap.end.as_ref().is_none_or(|end| end[..] > border[..]) {
+        gap.end = Some(Bytes::copy_from_slice(&border));
     }
 }

@@ -363,9 +363,9 @@ fn merge(
     own: impl Iterator<Item = (Key, Option<Source>)>,
     before: impl Fn(&Key, &Key) -> bool,
 ) -> Vec<(Key, Source)> {
-    let (mut committed, mut own) = (committed.peekable(), own.peekable());
+    let mut committed = committed.peekable();
     let mut rows = Vec::new();
-    while let Some((key, value)) = own.next() {
+    for (key, value) in own {
         while let Some(row) = committed.next_if(|(other, _)| before(other, &key)) {
             rows.push(row);
         }

@@ -14,7 +14,7 @@ use crate::world::{Shared, key, value};
 const CACHE: usize = 8 << 20;
 
 /// Waits until so many transactions wait for a lock.
-pub fn until_waiting(engine: &Engine, count: usize) {
+pub(crate) fn until_waiting(engine: &Engine, count: usize) {
     let began = std::time::Instant::now();
     while engine.stats().lock_waiters != count {
         assert!(began.elapsed() < Duration::from_secs(20), "nobody waits");

@@ -189,10 +189,10 @@ fn global_freshness_sees_what_was_committed_elsewhere_before_and_local_does_not(
 }
 
 /// A small deterministic generator: tests must repeat.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn roll(&mut self, sides: u32) -> u32 {
+    pub(crate) fn roll(&mut self, sides: u32) -> u32 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         ((self.0 >> 33) % u64::from(sides)) as u32
     }

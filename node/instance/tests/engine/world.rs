@@ -2,6 +2,7 @@
 //! is delivered when a test says so, and block reads of any size.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 
 /// What every node of the volume knows.
 #[derive(Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
 }
 
@@ -44,33 +45,33 @@ impl State {
 }
 
 /// One instance's way to the volume.
-pub struct Link {
+pub(crate) struct Link {
     shared: Arc<Shared>,
     seat: Seat,
     engine: OnceLock<Arc<Engine>>,
     delivered: Mutex<usize>,
-    pub reads: AtomicU64,
-    pub lease: AtomicBool,
-    pub fenced: AtomicBool,
-    pub proposals: Mutex<Vec<Proposal>>,
+    pub(crate) reads: AtomicU64,
+    pub(crate) lease: AtomicBool,
+    pub(crate) fenced: AtomicBool,
+    pub(crate) proposals: Mutex<Vec<Proposal>>,
     /// While closed, block reads wait here.
     gate: (Mutex<bool>, Condvar),
-    pub waiting_reads: AtomicUsize,
+    pub(crate) waiting_reads: AtomicUsize,
 }
 
 impl Link {
     /// Delivers all decided transactions to the engine.
-    pub fn deliver(&self) {
+    pub(crate) fn deliver(&self) {
         let mut delivered = self.delivered.lock();
         let items: Vec<FeedItem> =
             self.shared.state.lock().log[*delivered..].iter().cloned().map(FeedItem::Commit).collect();
         *delivered += items.len();
         self.engine.get().expect("the engine is attached").apply(&items);
     }
-    pub fn close_gate(&self) {
+    pub(crate) fn close_gate(&self) {
         *self.gate.0.lock() = true;
     }
-    pub fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         *self.gate.0.lock() = false;
         self.gate.1.notify_all();
     }
@@ -93,8 +94,8 @@ impl Volume for Link {
         let (mut start, mut end) = (request.start.clone(), request.end.clone());
         let mut rows = Vec::new();
         let mut bytes = 0;
-        let inside = |key: &Key| *key >= request.start && request.end.as_ref().is_none_or(|end| key < end);
-        let all = state.rows.iter().filter(|(key, _)| inside(key));
+        let upper = request.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let all = state.rows.range((Bound::Included(request.start.clone()), upper));
         let all: Box<dyn Iterator<Item = _>> = if request.reverse { Box::new(all.rev()) } else { Box::new(all) };
         for (key, chain) in all {
             if bytes >= request.bytes_max as usize {
@@ -169,19 +170,19 @@ impl Volume for Link {
 
 /// An instance: engine, store and its link.
 #[derive(Clone)]
-pub struct Instance {
-    pub engine: Arc<Engine>,
-    pub store: EngineStore,
-    pub link: Arc<Link>,
+pub(crate) struct Instance {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) store: EngineStore,
+    pub(crate) link: Arc<Link>,
 }
 
 impl Shared {
-    pub fn new() -> Arc<Shared> {
+    pub(crate) fn new() -> Arc<Shared> {
         Arc::new(Shared::default())
     }
 
     /// A further instance that writes from the seat.
-    pub fn instance(self: &Arc<Self>, mode: Mode, seat: u16, cache_bytes: usize) -> Instance {
+    pub(crate) fn instance(self: &Arc<Self>, mode: Mode, seat: u16, cache_bytes: usize) -> Instance {
         let mut config = EngineConfig::new(mode, seat, cache_bytes);
         config.lease_wait = Duration::from_millis(200);
         config.write_set_bytes = 1 << 20;
@@ -198,7 +199,7 @@ impl Shared {
             waiting_reads: AtomicUsize::new(0),
         });
         let engine = Arc::new(Engine::new(config));
-        link.engine.set(engine.clone()).ok().expect("set once");
+        assert!(link.engine.set(engine.clone()).is_ok(), "set once");
         engine.set_role(Role::Writer { seat: Seat(seat) });
         link.deliver();
         Instance { store: EngineStore::new(engine.clone(), link.clone()), engine, link }
@@ -206,23 +207,23 @@ impl Shared {
 }
 
 impl Instance {
-    pub fn begin(&self) -> Box<dyn StoreTxn> {
+    pub(crate) fn begin(&self) -> Box<dyn StoreTxn> {
         self.store.begin(options())
     }
-    pub fn begin_with(&self, change: impl FnOnce(&mut TxnOptions)) -> Box<dyn StoreTxn> {
+    pub(crate) fn begin_with(&self, change: impl FnOnce(&mut TxnOptions)) -> Box<dyn StoreTxn> {
         let mut options = options();
         change(&mut options);
         self.store.begin(options)
     }
     /// One autocommit change.
-    pub fn put(&self, key: &Key, value: &str) {
+    pub(crate) fn put(&self, key: &Key, value: &str) {
         let mut txn = self.begin();
         txn.put(key.clone(), Bytes::copy_from_slice(value.as_bytes())).expect("it may write");
         txn.commit().expect("nobody else writes");
     }
 }
 
-pub fn options() -> TxnOptions {
+pub(crate) fn options() -> TxnOptions {
     TxnOptions {
         isolation: Isolation::RepeatableRead,
         freshness: Freshness::Local,
@@ -234,12 +235,12 @@ pub fn options() -> TxnOptions {
 }
 
 /// A key of table 1.
-pub fn key(n: u32) -> Key {
+pub(crate) fn key(n: u32) -> Key {
     let mut bytes = vec![0, 0, 0, 1, 0, 0, 0, 1];
     bytes.extend(n.to_be_bytes());
     bytes.into()
 }
 
-pub fn value(text: &str) -> Option<Bytes> {
+pub(crate) fn value(text: &str) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(text.as_bytes()))
 }

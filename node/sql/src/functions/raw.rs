@@ -21,6 +21,8 @@ pub(crate) enum Out {
     Real(f64),
     Text(String),
     Blob(Vec<u8>),
+    /// A JSON document: text that the next function knows for one.
+    Json(String),
 }
 
 impl From<i64> for Out {
@@ -101,6 +103,9 @@ impl<'a> Arg<'a> {
     }
 }
 
+/// SQLite's own subtype of JSON.
+const JSON: std::ffi::c_uint = b'J' as std::ffi::c_uint;
+
 /// The arguments of a call.
 pub(crate) struct Args<'a> {
     values: &'a [*mut ffi::sqlite3_value],
@@ -130,6 +135,11 @@ impl<'a> Args<'a> {
                 _ => Arg::Null,
             }
         }
+    }
+    /// True if an argument is the result of a function that gives a JSON document.
+    pub(crate) fn is_json(&self, at: usize) -> bool {
+        // SAFETY: as in `get`.
+        self.values.get(at).is_some_and(|&value| unsafe { ffi::sqlite3_value_subtype(value) } == JSON)
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = Arg<'a>> + '_ {
         (0..self.len()).map(|n| self.get(n))
@@ -185,6 +195,25 @@ fn set_error(context: *mut ffi::sqlite3_context, ctx: &Context, error: SqlError)
     unsafe { ffi::sqlite3_result_error(context, text.as_ptr(), -1) };
 }
 
+fn set_text(context: *mut ffi::sqlite3_context, text: &str) {
+    // SAFETY: `context` is the running call's; SQLITE_TRANSIENT makes SQLite copy the text.
+    unsafe {
+        ffi::sqlite3_result_text64(
+            context,
+            text.as_ptr().cast::<c_char>(),
+            text.len() as u64,
+            ffi::SQLITE_TRANSIENT(),
+            ffi::SQLITE_UTF8 as u8,
+        );
+    }
+}
+
+/// SQLite passes subtypes on only between functions that say they use them.
+fn subtype_flags(name: &str) -> c_int {
+    let json = name.starts_with("json") || name.starts_with("my_json");
+    if json { ffi::SQLITE_SUBTYPE | ffi::SQLITE_RESULT_SUBTYPE } else { 0 }
+}
+
 fn set_result(context: *mut ffi::sqlite3_context, ctx: &Context, result: SqlResult<Out>) {
     let result = match result {
         Ok(result) => result,
@@ -196,13 +225,11 @@ fn set_result(context: *mut ffi::sqlite3_context, ctx: &Context, result: SqlResu
             Out::Null => ffi::sqlite3_result_null(context),
             Out::Int(value) => ffi::sqlite3_result_int64(context, value),
             Out::Real(value) => ffi::sqlite3_result_double(context, value),
-            Out::Text(text) => ffi::sqlite3_result_text64(
-                context,
-                text.as_ptr().cast::<c_char>(),
-                text.len() as u64,
-                ffi::SQLITE_TRANSIENT(),
-                ffi::SQLITE_UTF8 as u8,
-            ),
+            Out::Text(text) => set_text(context, &text),
+            Out::Json(text) => {
+                set_text(context, &text);
+                ffi::sqlite3_result_subtype(context, JSON);
+            }
             Out::Blob(bytes) => ffi::sqlite3_result_blob64(
                 context,
                 bytes.as_ptr().cast(),
@@ -336,6 +363,7 @@ pub(crate) fn scalar(
     let c_name = c_name(name)?;
     let flags = ffi::SQLITE_UTF8
         | ffi::SQLITE_INNOCUOUS
+        | subtype_flags(name)
         | if deterministic { ffi::SQLITE_DETERMINISTIC } else { 0 };
     let entry = Box::into_raw(Box::new(ScalarEntry { ctx: ctx.clone(), call }));
     // SAFETY: the connection is open; SQLite owns `entry` from here on, also when this fails.
@@ -371,7 +399,7 @@ pub(crate) fn aggregate(
             connection.handle(),
             c_name.as_ptr(),
             arguments,
-            ffi::SQLITE_UTF8 | ffi::SQLITE_INNOCUOUS,
+            ffi::SQLITE_UTF8 | ffi::SQLITE_INNOCUOUS | subtype_flags(name),
             entry.cast(),
             None,
             Some(step_aggregate),

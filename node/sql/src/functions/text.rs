@@ -401,6 +401,51 @@ pub(crate) fn make_set(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     Ok(Out::Text(chosen.collect::<Vec<_>>().join(",")))
 }
 
+/// `export_set(bits, on, off[, separator[, how many]])`.
+pub(crate) fn export_set(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
+    let (Some(bits), Some(on), Some(off)) = (args.int(0), args.text(1), args.text(2)) else {
+        return Ok(Out::Null);
+    };
+    let separator = match args.len() {
+        0..=3 => std::borrow::Cow::Borrowed(","),
+        _ => match args.text(3) {
+            Some(separator) => separator,
+            None => return Ok(Out::Null),
+        },
+    };
+    let count = args.int(4).filter(|n| (0..=64).contains(n)).unwrap_or(64);
+    let parts: Vec<&str> = (0..count).map(|n| if bits >> n & 1 == 1 { &*on } else { &*off }).collect();
+    Ok(Out::Text(parts.join(&separator)))
+}
+
+/// The letter and digits that a word sounds like; not cut at four, as MySQL's is not.
+pub(crate) fn soundex(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
+    let Some(text) = args.text(0) else { return Ok(Out::Null) };
+    let code = |c: char| match c {
+        'B' | 'F' | 'P' | 'V' => '1',
+        'C' | 'G' | 'J' | 'K' | 'Q' | 'S' | 'X' | 'Z' => '2',
+        'D' | 'T' => '3',
+        'L' => '4',
+        'M' | 'N' => '5',
+        'R' => '6',
+        _ => '0',
+    };
+    let mut letters = text.chars().filter(|c| c.is_alphabetic()).map(|c| c.to_ascii_uppercase());
+    let Some(first) = letters.next() else { return Ok(Out::Text(String::new())) };
+    let (mut all, mut last) = (String::from(first), code(first));
+    for letter in letters.filter(|c| !matches!(c, 'H' | 'W')) {
+        let digit = code(letter);
+        if digit != last && digit != '0' {
+            all.push(digit);
+        }
+        last = digit;
+    }
+    while all.chars().count() < 4 {
+        all.push('0');
+    }
+    Ok(Out::Text(all))
+}
+
 pub(crate) fn insert(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let (Some(text), Some(at), Some(count), Some(new)) = (args.text(0), args.int(1), args.int(2), args.text(3))
     else {

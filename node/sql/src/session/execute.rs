@@ -5,13 +5,15 @@ use std::sync::Arc;
 use super::cache::Plan;
 use super::{Completion, ResultSink, Session};
 use crate::catalog::Catalog;
-use crate::change::{Change, Changed};
+use crate::change::{Change, Changed, stale_definition};
 use crate::connection::{BindValues, Engine};
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
-use crate::plan::{Ddl, Query, Statement, Transaction};
+use crate::plan::{Access, Ddl, Insert, InsertSource, Query, Statement, Transaction};
+use crate::rows::with_txn;
+use crate::schema::{is_row_of, table_key};
 use crate::show::Show;
-use crate::store::Mark;
+use crate::store::{Freshness, Mark, ReadMode};
 use crate::translate::{self, TranslateContext};
 use crate::types::{ColumnMeta, ColumnType, Value};
 
@@ -55,18 +57,15 @@ impl Session {
                 session.warning_count = 0;
                 session.last_insert_id_expr = None;
             }
+            // 1412 comes before the statement has changed or given anything.
             match self.carry_out(&plan, parameters, sink) {
-                Err(error) if error.code == STALE && tries < DEFINITION_RETRIES && !self.holds_changes() => {
+                Err(error) if error.code == STALE && tries < DEFINITION_RETRIES => {
                     self.plans.remove(sql);
                     tries += 1;
                 }
                 result => return result,
             }
         }
-    }
-
-    fn holds_changes(&self) -> bool {
-        self.slot.lock().txn.as_ref().is_some_and(|txn| txn.has_writes())
     }
 
     fn carry_out(&mut self, plan: &Arc<Plan>, parameters: &[Value], sink: &mut dyn ResultSink) -> SqlResult<()> {
@@ -171,14 +170,41 @@ impl Session {
         values: BindValues<'_>,
         each: &mut dyn FnMut(&[Value]) -> SqlResult<()>,
     ) -> SqlResult<u64> {
+        if query.tables.is_empty() {
+            return self.engine.query(query, values, true, each);
+        }
         self.begin_statement()?;
-        match self.engine.query(query, values, true, each) {
+        let result = self.verify(query).and_then(|()| self.engine.query(query, values, true, each));
+        match result {
             Ok(count) => {
                 self.end_statement()?;
                 Ok(count)
             }
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Makes sure that the tables are what the plan takes them for, at the point that is read. They may not be
+    /// if another instance has changed one a moment ago, or if the snapshot is older than a change: an index
+    /// made since has no entries at the snapshot. 1412 otherwise.
+    fn verify(&self, query: &Query) -> SqlResult<()> {
+        let now = self.store.catalog_version();
+        let settled = now == self.catalog_at_plan && now == self.catalog_at_begin;
+        if settled && self.freshness() == Freshness::Local {
+            return Ok(());
+        }
+        for used in query.tables.iter().filter(|used| used.table.id != 0) {
+            let key = table_key(&used.table.database, &used.table.name);
+            let mode = match used.access {
+                Access::Snapshot => ReadMode::Snapshot,
+                Access::Update | Access::Share => ReadMode::Present,
+            };
+            let row = with_txn(&self.slot, |txn| txn.get(&key, mode))?;
+            if !row.is_some_and(|row| is_row_of(&row, &used.table)) {
+                return Err(stale_definition());
+            }
+        }
+        Ok(())
     }
 
     fn select_into(
@@ -278,6 +304,12 @@ impl Session {
     }
 
     fn apply(&mut self, statement: &Statement, values: BindValues<'_>) -> SqlResult<Changed> {
+        match statement {
+            Statement::Insert(Insert { source: InsertSource::Select(query), .. }) => self.verify(query)?,
+            Statement::Update(update) => self.verify(&update.select)?,
+            Statement::Delete(delete) => self.verify(&delete.select)?,
+            _ => {}
+        }
         let wait = self.lock_wait();
         let (strict, zero_is_a_value) = {
             let session = self.context.session.lock();

@@ -96,6 +96,23 @@ fn plans_and_prepared_statements_follow_the_definitions() {
 }
 
 #[test]
+fn a_snapshot_older_than_a_definition_is_an_error_and_no_wrong_result() {
+    let server = Server::new();
+    let (mut a, mut b) = (server.client(), server.client());
+    a.run("CREATE TABLE t (id INT PRIMARY KEY, v INT); CREATE TABLE u (id INT PRIMARY KEY)");
+    a.run("INSERT INTO t VALUES (1, 1)");
+    a.run("BEGIN; INSERT INTO u VALUES (1)");
+    assert_eq!(a.rows("SELECT id FROM t WHERE v = 1"), "1");
+    b.run("CREATE INDEX kv ON t (v)");
+    // The index has no entries at the transaction's snapshot.
+    assert_eq!(a.error("SELECT id FROM t WHERE v = 1"), (1412, "Table definition has changed, please retry transaction".into()));
+    assert!(a.0.in_transaction());
+    assert_eq!(a.rows("SELECT id FROM t WHERE v = 1 FOR UPDATE"), "1");
+    a.run("COMMIT");
+    assert_eq!(a.rows("SELECT id FROM t WHERE v = 1"), "1");
+}
+
+#[test]
 fn defaults_of_every_kind_are_filled_in() {
     let server = Server::new();
     let mut client = server.client();

@@ -42,13 +42,13 @@ impl Host for Alone {
 }
 
 /// An instance over a store in memory, with the database `test`.
-pub(super) struct Server {
-    pub(super) store: MemoryStore,
+pub(crate) struct Server {
+    pub(crate) store: MemoryStore,
     sessions: Sessions,
 }
 
 impl Server {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let store = MemoryStore::new();
         let server = Self::over(&store);
         let mut session = server.sessions.open(1, "root", "localhost", None).expect("a session");
@@ -56,26 +56,26 @@ impl Server {
         server
     }
     /// Another instance over the same rows.
-    pub(super) fn over(store: &MemoryStore) -> Self {
+    pub(crate) fn over(store: &MemoryStore) -> Self {
         let info = InstanceInfo { server_id: "shop-0".to_owned(), ..InstanceInfo::default() };
         let variables = Arc::new(GlobalVariables::new(&info).expect("defaults"));
         let instance = Arc::new(Instance { host: Arc::new(Alone), variables });
         Self { store: store.clone(), sessions: Sessions::new(Arc::new(store.clone()), instance) }
     }
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client(self.sessions.open(7, "root", "localhost", Some("test")).expect("a session"))
     }
 }
 
 /// A session whose answers are text.
-pub(super) struct Client(pub(super) Session);
+pub(crate) struct Client(pub(crate) Session);
 
 /// What a statement gave.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub(super) columns: Vec<ColumnMeta>,
-    pub(super) rows: Vec<Vec<Value>>,
-    pub(super) done: Vec<Completion>,
+pub(crate) struct Answer {
+    pub(crate) columns: Vec<ColumnMeta>,
+    pub(crate) rows: Vec<Vec<Value>>,
+    pub(crate) done: Vec<Completion>,
 }
 
 impl ResultSink for Answer {
@@ -112,29 +112,33 @@ fn text_of(rows: &[Vec<Value>]) -> String {
 
 impl Client {
     /// Carries a statement out that must succeed.
-    pub(super) fn run(&mut self, sql: &str) -> Answer {
+    pub(crate) fn run(&mut self, sql: &str) -> Answer {
         match run(&mut self.0, sql) {
             Ok(answer) => answer,
             Err(error) => panic!("{sql}: {error}"),
         }
     }
+    /// Carries a statement out.
+    pub(crate) fn try_run(&mut self, sql: &str) -> SqlResult<Answer> {
+        run(&mut self.0, sql)
+    }
     /// The rows of a query: cells by commas, rows by blanks.
-    pub(super) fn rows(&mut self, sql: &str) -> String {
+    pub(crate) fn rows(&mut self, sql: &str) -> String {
         text_of(&self.run(sql).rows)
     }
     /// Affected rows of a change.
-    pub(super) fn affected(&mut self, sql: &str) -> u64 {
+    pub(crate) fn affected(&mut self, sql: &str) -> u64 {
         self.run(sql).done.last().map_or(0, |done| done.affected_rows)
     }
     /// The error of a statement that must fail.
-    pub(super) fn error(&mut self, sql: &str) -> (u16, String) {
+    pub(crate) fn error(&mut self, sql: &str) -> (u16, String) {
         match run(&mut self.0, sql) {
             Ok(_) => panic!("{sql}: no error"),
             Err(error) => (error.code, error.message),
         }
     }
     /// Prepares and executes.
-    pub(super) fn execute(&mut self, sql: &str, parameters: &[Value]) -> SqlResult<Answer> {
+    pub(crate) fn execute(&mut self, sql: &str, parameters: &[Value]) -> SqlResult<Answer> {
         let prepared = self.0.prepare(sql)?;
         let mut answer = Answer::default();
         let result = self.0.execute(prepared.handle, parameters, &mut answer);

@@ -99,12 +99,12 @@ impl Binder<'_> {
                 Ok(Bound::new(format!("my_{}(cast_int({sql}))", call.name), ColumnType::BIGINT_UNSIGNED).not_null())
             }
             "json_arrayagg" => {
-                let sql = self.sql(first);
+                let sql = self.json_values(&args).join(",");
                 Ok(Bound::new(format!("json_group_array({sql})"), ColumnType::Json))
             }
             "json_objectagg" => {
-                let sql: Vec<String> = args.iter().map(|a| self.sql(a)).collect();
-                Ok(Bound::new(format!("json_group_object({})", sql.join(",")), ColumnType::Json))
+                let sql = self.json_values(&args).join(",");
+                Ok(Bound::new(format!("json_group_object({sql})"), ColumnType::Json))
             }
             name => {
                 let ours = match name {

@@ -103,9 +103,12 @@ impl<'a> Binder<'a> {
 
     /// Finishes a query made by this binder.
     pub(crate) fn finish(&mut self, sql: String, columns: Vec<ColumnMeta>) -> Query {
+        let mut binds = std::mem::take(&mut self.binds);
+        // What was translated and then not needed may have left binds that SQLite would not know.
+        binds.truncate(highest_parameter(&sql));
         Query {
             sql,
-            binds: std::mem::take(&mut self.binds),
+            binds,
             columns,
             tables: std::mem::take(&mut self.tables),
             locking: self.locking,
@@ -272,6 +275,30 @@ impl<'a> Binder<'a> {
     pub(crate) fn written(&self, expr: &Expr) -> String {
         self.text.get(expr.start..expr.end).unwrap_or_default().trim().to_owned()
     }
+}
+
+/// The largest N of the `?N` in SQLite's SQL.
+fn highest_parameter(sql: &str) -> usize {
+    let bytes = sql.as_bytes();
+    let (mut highest, mut at) = (0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            // Quotes are doubled inside, which reads as two quoted parts side by side.
+            quote @ (b'\'' | b'"') => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    at += 1;
+                }
+            }
+            b'?' => {
+                let digits = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+                highest = highest.max(sql[at + 1..at + 1 + digits].parse().unwrap_or(0));
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    highest
 }
 
 /// `information_schema` in any case of letters.

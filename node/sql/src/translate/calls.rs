@@ -9,7 +9,7 @@ use crate::types::{ColumnType, LobKind, Value};
 
 /// The type of a result.
 #[derive(Clone, Copy, Debug)]
-enum Gives {
+pub(super) enum Gives {
     Int,
     Unsigned,
     Double,
@@ -28,11 +28,11 @@ enum Gives {
 }
 
 /// Functions that need nothing but their arguments: `(MySQL's name, least and most arguments, ours, result)`.
-type Entry = (&'static str, usize, usize, &'static str, Gives);
+pub(super) type Entry = (&'static str, usize, usize, &'static str, Gives);
 
 const MANY: usize = 255;
 
-const SIMPLE: &[Entry] = &[
+pub(super) const SIMPLE: &[Entry] = &[
     ("acos", 1, 1, "my_acos", Gives::Double),
     ("aes_decrypt", 2, 3, "", Gives::Blob),
     ("ascii", 1, 1, "my_ascii", Gives::Int),
@@ -218,6 +218,19 @@ impl Binder<'_> {
         format!("{name}({})", rendered.join(","))
     }
 
+    /// Arguments that become parts of a document: SQLite's text does not tell JSON from strings, nor decimals.
+    pub(crate) fn json_values(&mut self, args: &[Bound]) -> Vec<String> {
+        let form = |binder: &mut Self, arg: &Bound| {
+            let sql = binder.sql(arg);
+            match class(&arg.ty) {
+                _ if arg.ty == ColumnType::Json => format!("json({sql})"),
+                Class::Decimal => format!("CAST({sql} AS REAL)"),
+                _ => sql,
+            }
+        };
+        args.iter().map(|arg| form(self, arg)).collect()
+    }
+
     fn simple(&mut self, call: &Call) -> SqlResult<Bound> {
         let found = SIMPLE.iter().find(|e| e.0 == call.name && !e.3.is_empty());
         let Some(&(_, least, most, ours, gives)) = found else {
@@ -225,7 +238,10 @@ impl Binder<'_> {
             return Err(SqlError::does_not_exist("FUNCTION", &format!("{database}.{}", call.name)));
         };
         let args = self.args(call, least, most)?;
-        let sql = self.render(ours, &args);
+        let sql = match gives {
+            Gives::Json => format!("{ours}({})", self.json_values(&args).join(",")),
+            _ => self.render(ours, &args),
+        };
         let refs: Vec<&Bound> = args.iter().collect();
         let first = args.first().map_or(0, |a| text_length(&a.ty));
         let binary = args.first().is_some_and(|a| class(&a.ty) == Class::Blob);

@@ -1,0 +1,10 @@
+//! Whole clusters of real processes: the built binary, started by its playground, used through MySQL.
+
+mod cache;
+mod harness;
+mod load;
+mod multi_master;
+mod playground;
+mod protocol;
+mod single_master;
+mod storage;
