@@ -32,7 +32,7 @@ use crate::ids::{Ballot, Epoch, Height, Key, Outcome, RunId, Seat, Seq, StreamId
 use crate::ordering::Ordering;
 use crate::quorum::Quorum;
 use crate::txn::{SharedTxn, Txn};
-use crate::wire::{Closing, FencedTxn, FeedItem, Promise, Reply, Request, SeatInfo, Settled, Vote};
+use crate::wire::{Closing, FeedItem, FencedTxn, Promise, Reply, Request, SeatInfo, Settled, Vote};
 
 /// What the acceptor needs to know of the rows that have been applied.
 pub trait Rows {
@@ -116,7 +116,9 @@ impl Claims {
             .filter(move |(_, claim)| !writes_only || matches!(claim, Claim::Write(_)))
             .filter_map(|(key, claim)| Some((claim, self.0.get(key)?)))
             .flat_map(move |(claim, held)| {
-                held.iter().filter(move |(id, other)| *id != txn.id && claim.conflicts(*other)).map(|(id, _)| *id)
+                held.iter()
+                    .filter(move |(id, other)| *id != txn.id && claim.conflicts(*other))
+                    .map(|(id, _)| *id)
             })
     }
 }
@@ -189,7 +191,8 @@ impl Acceptor {
     }
     /// The closing by which each seat's present epoch began, for nodes that missed it.
     pub fn closings(&self) -> Vec<Closing> {
-        let active = |state: &SeatState| state.closings.iter().find(|closing| closing.epoch == state.active).cloned();
+        let active =
+            |state: &SeatState| state.closings.iter().find(|closing| closing.epoch == state.active).cloned();
         self.seats.values().filter_map(active).collect()
     }
     /// How far each stream is settled.
@@ -321,7 +324,9 @@ impl Acceptor {
     fn latest(&self, key: &Key, rows: &mut dyn Rows) -> Option<Ver> {
         let applied = rows.latest(key);
         match (self.newer.get(key), applied) {
-            (Some(newer), Some(applied)) => Some(if newer.height > applied.height { *newer } else { applied }),
+            (Some(newer), Some(applied)) => {
+                Some(if newer.height > applied.height { *newer } else { applied })
+            }
             (Some(newer), None) => Some(*newer),
             (None, applied) => applied,
         }
@@ -522,7 +527,9 @@ impl Acceptor {
         out.push(Action::Persist(Record::Fenced { seat, epoch, run, ballot }));
         let report = |txn: &TxnId| FencedTxn { promise: self.promise(*txn, ballot), decided: None };
         let mut reported: Vec<FencedTxn> = older.iter().map(report).collect();
-        for (txn, outcome, body) in self.ordering.ahead().filter(|(txn, ..)| txn.seat == seat && txn.epoch < epoch) {
+        for (txn, outcome, body) in
+            self.ordering.ahead().filter(|(txn, ..)| txn.seat == seat && txn.epoch < epoch)
+        {
             let promise = Promise { txn, ballot, vote: None, accepted: None, body, holders: Vec::new() };
             reported.push(FencedTxn { promise, decided: Some(outcome) });
         }
@@ -569,9 +576,10 @@ impl Acceptor {
         let fence = state.ballot;
         let single = self.older(seat, epoch).filter(|txn| aborts(&closing, *txn));
         let single = single.map(|txn| self.txns[&txn].promised).max().unwrap_or_default();
-        let committed = self.ordering.ahead().any(|(txn, outcome, _)| {
-            outcome == Outcome::Commit && aborts(&closing, txn)
-        });
+        let committed = self
+            .ordering
+            .ahead()
+            .any(|(txn, outcome, _)| outcome == Outcome::Commit && aborts(&closing, txn));
         let settled_beyond = self.ordering.streams().any(|(id, stream)| {
             let next = TxnId { seat: id.seat, epoch: id.epoch, seq: stream.settled };
             stream.settled > Seq(0) && aborts(&closing, next)
@@ -625,7 +633,8 @@ impl Acceptor {
     // ---- reads of the present (section 9) ----
 
     fn read_index(&mut self, id: u64, holds: Option<(Seat, Epoch)>, out: &mut Vec<Action>) {
-        let over = |(seat, epoch): (Seat, Epoch)| self.seats.get(&seat).is_some_and(|state| state.granted > epoch);
+        let over =
+            |(seat, epoch): (Seat, Epoch)| self.seats.get(&seat).is_some_and(|state| state.granted > epoch);
         let current = !holds.is_some_and(over);
         let pending = self.txns.iter().filter(|(_, state)| state.holds()).map(|(txn, _)| *txn).collect();
         let committed = self.ordering.committed().clone();
@@ -639,7 +648,8 @@ pub(crate) fn aborts(closing: &Closing, txn: TxnId) -> bool {
     if txn.seat != closing.seat || txn.epoch >= closing.epoch {
         return false;
     }
-    let settled = closing.settled.iter().find(|(epoch, _)| *epoch == txn.epoch).map_or(Seq(0), |(_, seq)| *seq);
+    let settled =
+        closing.settled.iter().find(|(epoch, _)| *epoch == txn.epoch).map_or(Seq(0), |(_, seq)| *seq);
     txn.seq > settled && !closing.listed.iter().any(|(listed, _)| *listed == txn)
 }
 

@@ -520,11 +520,7 @@ impl Gap {
 }
 
 /// Checks an answer against its question, and clips it to the range whose changes were collected.
-fn validate(
-    fetch: &Fetch,
-    answer: wire::Block,
-    horizon: &Horizon,
-) -> Result<(Key, Block), InstallError> {
+fn validate(fetch: &Fetch, answer: wire::Block, horizon: &Horizon) -> Result<(Key, Block), InstallError> {
     let Gap { start, end } = &fetch.gap;
     if !answer.at.covers(&fetch.at_least) {
         return Err(InstallError::Malformed("it is older than asked for"));
@@ -544,9 +540,10 @@ fn validate(
     let sorted = answer.rows.is_sorted_by(|a, b| a.key < b.key);
     let within = answer.rows.first().is_none_or(|row| row.key >= answer.start)
         && answer.rows.last().is_none_or(|row| answer.end.as_ref().is_none_or(|end| row.key < *end));
-    let chains = answer.rows.iter().all(|row| {
-        !row.versions.is_empty() && row.versions.is_sorted_by(|a, b| a.ver.height > b.ver.height)
-    });
+    let chains = answer
+        .rows
+        .iter()
+        .all(|row| !row.versions.is_empty() && row.versions.is_sorted_by(|a, b| a.ver.height > b.ver.height));
     if !(sorted && within && chains) {
         return Err(InstallError::Malformed("its rows are out of order"));
     }
@@ -554,10 +551,12 @@ fn validate(
     let end = if reaches(&answer.end, end) { end.clone() } else { answer.end };
     let rows = answer.rows.into_iter().filter(|row| row.key >= start);
     let rows = rows.filter(|row| end.as_ref().is_none_or(|end| row.key < *end));
-    let rows: Vec<Row> = rows.map(|row| {
-        let mut versions = row.versions.into();
-        block::thin(&mut versions, horizon, |_| ());
-        Row { key: row.key, versions }
-    }).collect();
+    let rows: Vec<Row> = rows
+        .map(|row| {
+            let mut versions = row.versions.into();
+            block::thin(&mut versions, horizon, |_| ());
+            Row { key: row.key, versions }
+        })
+        .collect();
     Ok((start, Block::new(end.as_deref().map(Bytes::copy_from_slice), rows)))
 }

@@ -202,7 +202,8 @@ impl Coordinator {
     }
     /// What is under way, for a person who looks for what hangs.
     pub fn describe(&self) -> String {
-        let open: Vec<String> = self.open.iter().map(|(txn, open)| format!("{txn} {:?}", open.phase)).collect();
+        let open: Vec<String> =
+            self.open.iter().map(|(txn, open)| format!("{txn} {:?}", open.phase)).collect();
         let recoveries: Vec<String> =
             self.recoveries.iter().map(|(txn, recovery)| format!("{txn} {}", recovery.describe())).collect();
         let fencing = self.fencing.as_ref().map(Fencing::describe);
@@ -394,7 +395,9 @@ impl Coordinator {
             self.second(txn, Outcome::Abort, out);
         } else if accepts >= q && (accepts + unseen < f || coming == 0 || waited >= FAST_PATIENCE_MS) {
             self.second(txn, Outcome::Commit, out);
-        } else if self.up.len() >= q && (waited >= STUCK_PATIENCE_MS && coming == 0 || waited >= 4 * RESEND_MS) {
+        } else if self.up.len() >= q
+            && (waited >= STUCK_PATIENCE_MS && coming == 0 || waited >= 4 * RESEND_MS)
+        {
             self.recover_own(txn, out);
         }
     }
@@ -406,11 +409,19 @@ impl Coordinator {
         out.push(Action::Broadcast(second_round(&open.txn, value)));
     }
 
-    fn accepted(&mut self, node: StorageId, txn: TxnId, ballot: Ballot, value: Outcome, out: &mut Vec<Action>) {
+    fn accepted(
+        &mut self,
+        node: StorageId,
+        txn: TxnId,
+        ballot: Ballot,
+        value: Outcome,
+        out: &mut Vec<Action>,
+    ) {
         if ballot != Ballot::COORDINATOR {
             return self.recovery_accepted(node, txn, ballot, value, out);
         }
-        let Some(Open { phase: Phase::Second { value: mine, accepted, .. }, .. }) = self.open.get_mut(&txn) else {
+        let Some(Open { phase: Phase::Second { value: mine, accepted, .. }, .. }) = self.open.get_mut(&txn)
+        else {
             return;
         };
         if *mine != value {
@@ -520,8 +531,12 @@ impl Coordinator {
     // ---- shared ----
 
     fn poll(&mut self, out: &mut Vec<Action>) {
-        let fast: Vec<TxnId> =
-            self.open.iter().filter(|(_, open)| matches!(open.phase, Phase::Fast)).map(|(txn, _)| *txn).collect();
+        let fast: Vec<TxnId> = self
+            .open
+            .iter()
+            .filter(|(_, open)| matches!(open.phase, Phase::Fast))
+            .map(|(txn, _)| *txn)
+            .collect();
         for txn in fast {
             self.weigh(txn, out);
         }
@@ -531,7 +546,9 @@ impl Coordinator {
             match &open.phase {
                 Phase::Fast => {
                     let silent = up.minus(open.accepts.plus(open.rejects));
-                    out.extend(each(silent).map(|node| Action::Send(node, Request::Propose(open.txn.clone()))));
+                    out.extend(
+                        each(silent).map(|node| Action::Send(node, Request::Propose(open.txn.clone()))),
+                    );
                 }
                 Phase::Second { value, accepted, .. } => {
                     let silent = up.minus(*accepted);

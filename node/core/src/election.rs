@@ -91,7 +91,8 @@ impl Election {
     /// Every instance that any storage node is connected to.
     pub fn instances(&self) -> Vec<&InstanceInfo> {
         let mut found: Vec<&InstanceInfo> = Vec::new();
-        for info in self.views.iter().flatten().flat_map(|view| &view.instances).filter(|info| info.connected) {
+        for info in self.views.iter().flatten().flat_map(|view| &view.instances).filter(|info| info.connected)
+        {
             match found.iter_mut().find(|have| have.run == info.run) {
                 Some(have) if info.silent_ms < have.silent_ms => *have = info,
                 Some(_) => {}
@@ -110,7 +111,8 @@ impl Election {
     }
     /// Whether a read quorum of storage nodes hears from the run that it is only a reader.
     fn resigned(&self, run: RunId) -> bool {
-        let reads = |view: &View| view.instances.iter().any(|info| info.run == run && info.role == Role::Reader);
+        let reads =
+            |view: &View| view.instances.iter().any(|info| info.run == run && info.role == Role::Reader);
         self.views.iter().flatten().filter(|view| reads(view)).count() >= self.quorum.read()
     }
     /// The epoch to campaign with, if it is time to.

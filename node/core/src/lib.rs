@@ -16,9 +16,9 @@
 //! | [`wire`] | messages as bytes |
 
 pub mod acceptor;
+pub mod cache;
 pub mod coordinator;
 pub mod election;
-pub mod cache;
 pub mod ids;
 pub mod locks;
 pub mod ordering;

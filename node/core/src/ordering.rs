@@ -58,7 +58,11 @@ impl Ordering {
         Ordering::default()
     }
     /// Continues from remembered streams and the epochs that were open.
-    pub fn restore(streams: Vec<(StreamId, StreamState)>, opened: Vec<(Seat, Epoch)>, ordered: Vector) -> Ordering {
+    pub fn restore(
+        streams: Vec<(StreamId, StreamState)>,
+        opened: Vec<(Seat, Epoch)>,
+        ordered: Vector,
+    ) -> Ordering {
         let mut ordering = Ordering { committed: ordered.clone(), ordered, ..Ordering::default() };
         for (id, state) in streams {
             ordering.streams.insert(id, Stream { state, ahead: BTreeMap::new() });

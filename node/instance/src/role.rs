@@ -159,15 +159,14 @@ pub struct Instance {
 ///
 /// See [`InstanceError`].
 pub fn start(config: InstanceConfig) -> Result<Instance, InstanceError> {
-    let quorum = Quorum::new(config.storage.len(), config.mode)
-        .map_err(|source| InstanceError::Quorum { source })?;
+    let quorum =
+        Quorum::new(config.storage.len(), config.mode).map_err(|source| InstanceError::Quorum { source })?;
     if config.ordinal > 15 {
         return Err(InstanceError::Ordinal { ordinal: config.ordinal });
     }
     let random = getrandom::u64().map_err(|error| InstanceError::Random { reason: error.to_string() })?;
     let run = RunId(random.max(1));
-    let engine =
-        Arc::new(Engine::new(EngineConfig::new(config.mode, config.ordinal, config.cache_bytes)));
+    let engine = Arc::new(Engine::new(EngineConfig::new(config.mode, config.ordinal, config.cache_bytes)));
     let stop_volume = CancellationToken::new();
     let volume_config = VolumeConfig {
         cluster: config.cluster.clone(),

@@ -125,7 +125,10 @@ enum Command {
     ReadIndex(Answer<Result<Vector, VolumeError>>),
     Block(BlockRequest, Answer<Result<Block, VolumeError>>),
     /// Finish what is in flight, give up the seat, and answer; `for_good`: never take one again.
-    Resign { for_good: bool, answer: Answer<()> },
+    Resign {
+        for_good: bool,
+        answer: Answer<()>,
+    },
 }
 
 /// One answer, waited for by one thread.

@@ -22,7 +22,11 @@ struct Node {
 
 impl Node {
     fn start(id: usize, addresses: &[String], mode: Mode, dir: &std::path::Path) -> Node {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let stop = CancellationToken::new();
         let config = StorageConfig {
             id: StorageId(id as u8),
@@ -36,7 +40,8 @@ impl Node {
         };
         let (status, _) = tokio::sync::watch::channel(None);
         let token = stop.clone();
-        let task = runtime.spawn(async move { node_storage::run(config, token, status).await.expect("it runs") });
+        let task =
+            runtime.spawn(async move { node_storage::run(config, token, status).await.expect("it runs") });
         Node { stop, runtime, task }
     }
     fn end(self) {
@@ -146,7 +151,8 @@ fn addresses(count: usize) -> Vec<String> {
 fn every_writer_of_a_multi_master_cluster_sees_what_the_others_wrote() {
     let dir = tempfile::tempdir().expect("a folder");
     let addresses = addresses(3);
-    let nodes: Vec<Node> = (0..3).map(|id| Node::start(id, &addresses, Mode::MultiMaster, dir.path())).collect();
+    let nodes: Vec<Node> =
+        (0..3).map(|id| Node::start(id, &addresses, Mode::MultiMaster, dir.path())).collect();
     let one = Instance::start(0, 11, &addresses, Mode::MultiMaster);
     let two = Instance::start(1, 12, &addresses, Mode::MultiMaster);
     wait_for("both have a seat", || one.store.writable() && two.store.writable());
@@ -167,7 +173,8 @@ fn every_writer_of_a_multi_master_cluster_sees_what_the_others_wrote() {
 fn everything_acknowledged_is_there_after_all_processes_have_restarted() {
     let dir = tempfile::tempdir().expect("a folder");
     let addresses = addresses(3);
-    let start = || (0..3).map(|id| Node::start(id, &addresses, Mode::SingleMaster, dir.path())).collect::<Vec<_>>();
+    let start =
+        || (0..3).map(|id| Node::start(id, &addresses, Mode::SingleMaster, dir.path())).collect::<Vec<_>>();
     let nodes = start();
     let one = Instance::start(0, 21, &addresses, Mode::SingleMaster);
     wait_for("there is a writer", || one.store.writable());
@@ -190,7 +197,8 @@ fn everything_acknowledged_is_there_after_all_processes_have_restarted() {
 fn a_replica_takes_over_when_the_writer_is_gone_and_has_lost_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let addresses = addresses(3);
-    let nodes: Vec<Node> = (0..3).map(|id| Node::start(id, &addresses, Mode::SingleMaster, dir.path())).collect();
+    let nodes: Vec<Node> =
+        (0..3).map(|id| Node::start(id, &addresses, Mode::SingleMaster, dir.path())).collect();
     let one = Instance::start(0, 31, &addresses, Mode::SingleMaster);
     wait_for("there is a writer", || one.store.writable());
     let two = Instance::start(1, 32, &addresses, Mode::SingleMaster);

@@ -1,6 +1,7 @@
 //! What each command line does.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -209,9 +210,14 @@ fn not_ready(topology: &Topology, layout: &Layout, patience: Duration) -> Error 
 pub(crate) fn announce(report: &Report, data_dir: &Path, took: Duration) {
     let endpoints = report.endpoints();
     let any = report.instances.first().map_or("NAME", |instance| instance.name.as_str());
-    println!("Ready after {:.1} s.\n\n{endpoints}", took.as_secs_f64());
-    println!("Data, logs and the password are in {}.", data_dir.display());
-    println!("Break something:  borealis-node playground kill {any}    then: start {any}, status, down");
+    say(&format!("Ready after {:.1} s.\n\n{endpoints}", took.as_secs_f64()));
+    say(&format!("Data, logs and the password are in {}.", data_dir.display()));
+    say(&format!("Break something:  borealis-node playground kill {any}    then: start {any}, status, down"));
+}
+
+/// Prints a line. Whoever closes the pipe early, as `head` does, has read what it wanted.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// `status`.
@@ -220,12 +226,9 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), Error> {
     match order(&layout, &Order::Status, PATIENCE)? {
         Answer::Status(report) => {
             match args.output {
-                Output::Table => print!("{}", report.table()),
+                Output::Table => say(report.table().trim_end()),
                 Output::Json => {
-                    println!(
-                        "{}",
-                        serde_json::to_string(&report).expect("a report of plain values serialises")
-                    );
+                    say(&serde_json::to_string(&report).expect("a report of plain values serialises"));
                 }
             }
             Ok(())
@@ -240,7 +243,7 @@ pub(crate) fn act(verb: Verb, args: &NameArgs) -> Result<(), Error> {
     let patience = if verb == Verb::Stop { PATIENCE_END } else { PATIENCE };
     match order(&layout, &Order::Process(verb, args.name.clone()), patience)? {
         Answer::Done(text) => {
-            println!("{text}");
+            say(&text);
             Ok(())
         }
         Answer::Refused(text) => Err(Error::Refused { text }),
@@ -259,11 +262,11 @@ pub(crate) fn down(args: &DownArgs) -> Result<(), Error> {
     }
     let held = layout.hold_after_its_end().map_err(Error::Layout)?;
     if args.keep_data {
-        println!("Down. Its data stays in {}; `up` goes on with it.", layout.root().display());
+        say(&format!("Down. Its data stays in {}; `up` goes on with it.", layout.root().display()));
         return Ok(());
     }
     layout.remove(held).map_err(Error::Layout)?;
-    println!("Down. Its data is removed from {}.", layout.root().display());
+    say(&format!("Down. Its data is removed from {}.", layout.root().display()));
     Ok(())
 }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use node_core::acceptor::{Acceptor, Action as NodeAction, Record, Rows};
 use node_core::coordinator::{Action, Coordinator, Finish, Proposal};
-use node_core::ids::{Epoch, Key, Outcome, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId, Vector, Ver};
+use node_core::ids::{
+    Epoch, Key, Outcome, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId, Vector, Ver,
+};
 use node_core::quorum::{Mode, Quorum};
 use node_core::txn::{Check, SharedTxn, Write};
 use node_core::wire::{FeedItem, Reply, Request};
@@ -300,7 +302,8 @@ impl World {
     }
 
     fn send(&mut self, message: Message, link: (usize, usize)) {
-        if self.cut.get(&link).is_some_and(|until| *until > self.now) || self.random.chance(self.faults.lost) {
+        if self.cut.get(&link).is_some_and(|until| *until > self.now) || self.random.chance(self.faults.lost)
+        {
             return;
         }
         if self.random.chance(self.faults.twice) {
@@ -353,7 +356,11 @@ impl World {
                     return;
                 }
                 instance.applied.advance(txn.id.seat, txn.id.position());
-                assert!(instance.applied.covers(&txn.deps), "{} is applied before what it depends on", txn.id);
+                assert!(
+                    instance.applied.covers(&txn.deps),
+                    "{} is applied before what it depends on",
+                    txn.id
+                );
                 for write in &txn.writes {
                     instance.rows.insert(write.key.clone(), write.version(txn.id));
                 }
@@ -398,7 +405,10 @@ impl World {
         if instance.taken || contended {
             return;
         }
-        if self.mode == Mode::SingleMaster && self.faults.lost == 0 && self.instances.iter().any(|one| one.taken) {
+        if self.mode == Mode::SingleMaster
+            && self.faults.lost == 0
+            && self.instances.iter().any(|one| one.taken)
+        {
             return; // healed: one writer is enough
         }
         let granted = |node: &Node| {
@@ -414,23 +424,33 @@ impl World {
     /// A client writes one or two keys it has read here, and checks another now and then.
     fn client(&mut self, index: usize) {
         let instance = &self.instances[index];
-        if instance.ready.is_none() || instance.ready != instance.coordinator.stream() || instance.waiting.len() > 4 {
+        if instance.ready.is_none()
+            || instance.ready != instance.coordinator.stream()
+            || instance.waiting.len() > 4
+        {
             return;
         }
-        let mut picked: Vec<u64> = (0..1 + self.random.below(2)).map(|_| self.random.below(self.keys)).collect();
+        let mut picked: Vec<u64> =
+            (0..1 + self.random.below(2)).map(|_| self.random.below(self.keys)).collect();
         picked.sort_unstable();
         picked.dedup();
         let checked = self.random.below(self.keys);
         let key = |number: u64| Bytes::from(format!("k{number}"));
         let instance = &mut self.instances[index];
-        if instance.waiting.values().flatten().any(|write| picked.iter().any(|number| write.key == key(*number))) {
+        if instance
+            .waiting
+            .values()
+            .flatten()
+            .any(|write| picked.iter().any(|number| write.key == key(*number)))
+        {
             return; // its row lock is taken
         }
         instance.next_ticket += 1;
         let ticket = instance.next_ticket;
         let value = Some(Bytes::from(format!("{}-{ticket}", instance.run.0)));
         let base = |key: &Key| instance.rows.get(key).copied();
-        let write = |number: &u64| Write { key: key(*number), base: base(&key(*number)), value: value.clone() };
+        let write =
+            |number: &u64| Write { key: key(*number), base: base(&key(*number)), value: value.clone() };
         let writes: Vec<Write> = picked.iter().map(write).collect();
         let check = Check { key: key(checked), base: base(&key(checked)) };
         let wanted = self.mode == Mode::MultiMaster && !picked.contains(&checked) && self.random.chance(30);

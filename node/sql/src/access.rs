@@ -130,7 +130,12 @@ struct Candidate {
 }
 
 /// Chooses the cheapest way for the constraints and the order.
-pub(crate) fn choose(table: &TableDef, table_rows: f64, constraints: &[Constraint], order: &[OrderTerm]) -> Choice {
+pub(crate) fn choose(
+    table: &TableDef,
+    table_rows: f64,
+    constraints: &[Constraint],
+    order: &[OrderTerm],
+) -> Choice {
     let table_rows = table_rows.max(10.0);
     let key_column = table.columns.len();
     let by_key = constraints.iter().position(|c| c.usable && c.op == Op::Eq && c.column == key_column);
@@ -163,7 +168,10 @@ pub(crate) fn choose(table: &TableDef, table_rows: f64, constraints: &[Constrain
     };
     for (place, index) in table.indexes.iter().enumerate().take(usize::from(ROWS)) {
         let candidate = consider(table, index, place as u8, table_rows, constraints, order);
-        let helps = index.primary || !candidate.equal.is_empty() || candidate.low.is_some() || candidate.high.is_some()
+        let helps = index.primary
+            || !candidate.equal.is_empty()
+            || candidate.low.is_some()
+            || candidate.high.is_some()
             || candidate.ordered && !order.is_empty();
         if helps && best.as_ref().is_none_or(|b| candidate.cost < b.cost) {
             best = Some(candidate);
@@ -243,7 +251,8 @@ fn consider(
     candidate.ordered = ordered || candidate.unique && !any_in;
     candidate.descending = descending;
     let reach = if index.primary { 1.0 } else { 3.0 };
-    candidate.cost = candidate.rows * reach + 4.0 + sort_cost(candidate.rows, !order.is_empty() && !candidate.ordered);
+    candidate.cost =
+        candidate.rows * reach + 4.0 + sort_cost(candidate.rows, !order.is_empty() && !candidate.ordered);
     candidate
 }
 
@@ -314,8 +323,10 @@ fn finish(table: &TableDef, candidate: Candidate, constraints: &[Constraint], or
     }
     let ordered = candidate.ordered;
     // A LIMIT may be taken only if nothing else throws rows away or sorts them afterwards.
-    let all_taken =
-        constraints.iter().enumerate().all(|(i, c)| matches!(c.op, Op::Limit | Op::Offset) || arguments.contains(&i));
+    let all_taken = constraints
+        .iter()
+        .enumerate()
+        .all(|(i, c)| matches!(c.op, Op::Limit | Op::Offset) || arguments.contains(&i));
     let first_limit = constraints.iter().position(|c| c.usable && c.op == Op::Limit);
     if let Some(limit) = first_limit
         && all_taken
@@ -412,7 +423,9 @@ fn fit(value: &Value, ty: &ColumnType) -> Fit {
                 let number = decimal_parts(text.as_bytes()).0;
                 let digits: String = number.digits.iter().map(|d| char::from(b'0' + d)).collect();
                 let sign = if number.negative { "-" } else { "" };
-                Fit::Exact(Value::Double(format!("{sign}0.{digits}0e{}", number.exponent).parse().unwrap_or(0.0)))
+                Fit::Exact(Value::Double(
+                    format!("{sign}0.{digits}0e{}", number.exponent).parse().unwrap_or(0.0),
+                ))
             }
             other => Fit::Exact(other.clone()),
         },
@@ -432,7 +445,9 @@ fn canonical_datetime(text: &str, ty: &ColumnType) -> String {
     let midnight = parsed.hour == 0 && parsed.minute == 0 && parsed.second == 0 && parsed.micros == 0;
     match ty {
         ColumnType::Date if midnight => parsed.date_text(),
-        ColumnType::DateTime(fsp) | ColumnType::Timestamp(fsp) if parsed.round(*fsp) == parsed => parsed.text(*fsp),
+        ColumnType::DateTime(fsp) | ColumnType::Timestamp(fsp) if parsed.round(*fsp) == parsed => {
+            parsed.text(*fsp)
+        }
         _ => parsed.text(if parsed.micros == 0 { 0 } else { 6 }),
     }
 }
@@ -544,7 +559,18 @@ mod tests {
 
     #[test]
     fn a_path_survives_its_bits() {
-        let path = AccessPath { index: 3, equal: 2, low: 1, high: 2, descending: true, limit: true, offset: true, by_key: false, in_place: 2, null_mask: 5 };
+        let path = AccessPath {
+            index: 3,
+            equal: 2,
+            low: 1,
+            high: 2,
+            descending: true,
+            limit: true,
+            offset: true,
+            by_key: false,
+            in_place: 2,
+            null_mask: 5,
+        };
         assert_eq!(AccessPath::from_bits(path.to_bits()), path);
     }
 

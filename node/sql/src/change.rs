@@ -188,7 +188,9 @@ impl Change<'_> {
             }
             row.push(match value {
                 // A single-row INSERT of NULL fails outside strict mode too, as in MySQL.
-                Some(Value::Null) if !column.nullable && source.len() == 1 && insert.kind != InsertKind::Ignore => {
+                Some(Value::Null)
+                    if !column.nullable && source.len() == 1 && insert.kind != InsertKind::Ignore =>
+                {
                     return Err(SqlError::not_null(&column.name));
                 }
                 Some(value) => self.fit(value, column, number + 1, strict)?,
@@ -232,7 +234,9 @@ impl Change<'_> {
                     given[column] = match cell {
                         Cell::Default => None,
                         Cell::Bind(bind) => Some(self.values.of(bind).clone()),
-                        Cell::Expression(place) => Some(evaluated.get(*place).cloned().unwrap_or(Value::Null)),
+                        Cell::Expression(place) => {
+                            Some(evaluated.get(*place).cloned().unwrap_or(Value::Null))
+                        }
                     };
                 }
             }

@@ -314,7 +314,8 @@ pub fn decimal_parts(text: &[u8]) -> (DecimalParts, bool) {
     if let [b'-' | b'+', after @ ..] = rest {
         rest = after;
     }
-    let (mut digits, mut exponent, mut point, mut any) = (Vec::with_capacity(rest.len()), 0_i32, false, false);
+    let (mut digits, mut exponent, mut point, mut any) =
+        (Vec::with_capacity(rest.len()), 0_i32, false, false);
     let mut at = 0;
     while let Some(&c) = rest.get(at) {
         match c {
@@ -402,7 +403,9 @@ pub fn time_micros(text: &[u8]) -> i64 {
                 fraction += i64::from(c - b'0') * scale;
                 scale /= 10;
             }
-            b'0'..=b'9' if field < 3 => fields[field] = (fields[field] * 10 + i64::from(c - b'0')).min(100_000),
+            b'0'..=b'9' if field < 3 => {
+                fields[field] = (fields[field] * 10 + i64::from(c - b'0')).min(100_000)
+            }
             b':' => field = (field + 1).min(2),
             b'.' => scale = 100_000,
             _ => break,
@@ -433,7 +436,9 @@ mod tests {
     #[test]
     fn weights_compare_as_the_strings_do() {
         let words = ["", "a", "A", "ab", "a b", "é", "Zoë", "zoe", "zzz", "日本", "0", "~", "a\u{301}b"];
-        for comparison in [Comparison::Insensitive, Comparison::InsensitivePad, Comparison::Binary, Comparison::BinaryPad] {
+        for comparison in
+            [Comparison::Insensitive, Comparison::InsensitivePad, Comparison::Binary, Comparison::BinaryPad]
+        {
             for a in words {
                 for b in words {
                     let (mut x, mut y) = (Vec::new(), Vec::new());
@@ -447,7 +452,10 @@ mod tests {
 
     #[test]
     fn decimals_sort_as_numbers() {
-        let sorted = ["-1e3", "-100", "-10.5", "-10.49", "-0.001", "0.00", "0.0001", "0.01", "1", "1.5", "9.99", "10", "100.0", "1e5"];
+        let sorted = [
+            "-1e3", "-100", "-10.5", "-10.49", "-0.001", "0.00", "0.0001", "0.01", "1", "1.5", "9.99", "10",
+            "100.0", "1e5",
+        ];
         for (i, a) in sorted.iter().enumerate() {
             for (j, b) in sorted.iter().enumerate() {
                 assert_eq!(compare_decimal(a.as_bytes(), b.as_bytes()), i.cmp(&j), "{a} {b}");

@@ -98,8 +98,13 @@ impl Engine {
                 None => {}
             }
             let computed = (used.table.id == 0).then(|| self.computed.clone());
-            let module =
-                Module::new(used.table.clone(), used.access, self.slot.clone(), self.store.clone(), computed)?;
+            let module = Module::new(
+                used.table.clone(),
+                used.access,
+                self.slot.clone(),
+                self.store.clone(),
+                computed,
+            )?;
             // SAFETY: the connection is open, and `&mut self` shows that no other thread uses it.
             unsafe { register(self.connection.handle(), &name, module)? };
             self.registered.insert(name, stamp);
@@ -163,13 +168,6 @@ impl Engine {
         read().map_err(|error| self.explain_error(&error, &sql))
     }
 
-    /// Checks that SQLite accepts a query, without running it.
-    pub(crate) fn check(&mut self, query: &Query) -> SqlResult<()> {
-        self.register_tables(&query.tables)?;
-        let result = self.connection.prepare_cached(&query.sql).map(|_| ());
-        result.map_err(|error| self.explain_error(&error, &query.sql))
-    }
-
     fn explain_error(&self, error: &rusqlite::Error, sql: &str) -> SqlError {
         if let Some(ours) = self.slot.lock().error.take() {
             return ours;
@@ -221,7 +219,9 @@ fn take(from: ValueRef<'_>, ty: Option<&ColumnType>, cell: &mut Value) {
     let storage = ty.filter(|t| **t != ColumnType::Null).map(ColumnType::storage);
     match (from, storage) {
         (ValueRef::Null, _) => *cell = Value::Null,
-        (ValueRef::Integer(v), Some(Storage::Integer)) if v >= 0 && ty.is_some_and(ColumnType::is_unsigned) => {
+        (ValueRef::Integer(v), Some(Storage::Integer))
+            if v >= 0 && ty.is_some_and(ColumnType::is_unsigned) =>
+        {
             *cell = Value::UInt(v as u64);
         }
         (ValueRef::Integer(v), None | Some(Storage::Integer)) => *cell = Value::Int(v),
@@ -231,7 +231,11 @@ fn take(from: ValueRef<'_>, ty: Option<&ColumnType>, cell: &mut Value) {
         (ValueRef::Integer(v), Some(Storage::Blob)) => *cell = Value::Bytes(v.to_string().into_bytes()),
         (ValueRef::Real(v), None | Some(Storage::Real)) => *cell = Value::Double(v),
         (ValueRef::Real(v), Some(Storage::Integer)) => {
-            *cell = if ty.is_some_and(ColumnType::is_unsigned) { Value::UInt(v as u64) } else { Value::Int(v as i64) };
+            *cell = if ty.is_some_and(ColumnType::is_unsigned) {
+                Value::UInt(v as u64)
+            } else {
+                Value::Int(v as i64)
+            };
         }
         (ValueRef::Real(v), Some(Storage::Decimal)) => *cell = Value::Text(decimal(&format_double(v), ty)),
         (ValueRef::Real(v), Some(Storage::Text)) => *cell = Value::Text(format_double(v)),
@@ -248,7 +252,9 @@ fn take(from: ValueRef<'_>, ty: Option<&ColumnType>, cell: &mut Value) {
         (ValueRef::Text(v), Some(Storage::Real)) => {
             *cell = Value::Double(String::from_utf8_lossy(v).trim().parse().unwrap_or(0.0));
         }
-        (ValueRef::Text(v), Some(Storage::Decimal)) if ty.is_some_and(|t| t.decimals() > 0 && !v.contains(&b'.')) => {
+        (ValueRef::Text(v), Some(Storage::Decimal))
+            if ty.is_some_and(|t| t.decimals() > 0 && !v.contains(&b'.')) =>
+        {
             *cell = Value::Text(decimal(&String::from_utf8_lossy(v), ty));
         }
         (ValueRef::Text(v), Some(Storage::Blob)) => set_bytes(v, cell),

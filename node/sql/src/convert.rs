@@ -154,13 +154,22 @@ impl Conversion<'_> {
         Ok(Value::Int(year as i64))
     }
 
-    fn decimal(&mut self, value: &Value, precision: u8, scale: u8, unsigned: bool, name: &str) -> SqlResult<Value> {
+    fn decimal(
+        &mut self,
+        value: &Value,
+        precision: u8,
+        scale: u8,
+        unsigned: bool,
+        name: &str,
+    ) -> SqlResult<Value> {
         let parts = self.number(value, "decimal", name)?;
         let text = decimal_text(&parts, scale);
-        let whole = text.trim_start_matches('-').split('.').next().map_or(0, |w| w.trim_start_matches('0').len());
+        let whole =
+            text.trim_start_matches('-').split('.').next().map_or(0, |w| w.trim_start_matches('0').len());
         let room = usize::from(precision.saturating_sub(scale));
         if unsigned && text.starts_with('-') {
-            return self.misfit(SqlError::out_of_range(name, self.row), Value::Text(decimal_text(&ZERO, scale)));
+            return self
+                .misfit(SqlError::out_of_range(name, self.row), Value::Text(decimal_text(&ZERO, scale)));
         }
         if whole <= room {
             return Ok(Value::Text(text));
@@ -186,7 +195,8 @@ impl Conversion<'_> {
         };
         let number = if single { f64::from(number as f32) } else { number };
         if !number.is_finite() {
-            return self.misfit(SqlError::out_of_range(name, self.row), Value::Double(f64::MAX.copysign(number)));
+            return self
+                .misfit(SqlError::out_of_range(name, self.row), Value::Double(f64::MAX.copysign(number)));
         }
         if unsigned && number < 0.0 {
             return self.misfit(SqlError::out_of_range(name, self.row), Value::Double(0.0));
@@ -202,7 +212,8 @@ impl Conversion<'_> {
                 Err(error) => {
                     let wrong = error.utf8_error().valid_up_to();
                     let bytes = error.into_bytes();
-                    let shown: String = bytes[wrong..].iter().take(6).map(|b| format!("\\x{b:02X}")).collect();
+                    let shown: String =
+                        bytes[wrong..].iter().take(6).map(|b| format!("\\x{b:02X}")).collect();
                     let kept = String::from_utf8_lossy(&bytes[..wrong]).into_owned();
                     self.misfit(SqlError::incorrect_value("string", &shown, name, self.row), Value::Null)?;
                     Ok(kept)
@@ -243,9 +254,14 @@ impl Conversion<'_> {
         };
         let (kind, zero) = match column.ty {
             ColumnType::Date => ("date", "0000-00-00".to_owned()),
-            ColumnType::DateTime(fsp) | ColumnType::Timestamp(fsp) => {
-                ("datetime", if fsp == 0 { "0000-00-00 00:00:00".to_owned() } else { format!("0000-00-00 00:00:00.{}", "0".repeat(usize::from(fsp))) })
-            }
+            ColumnType::DateTime(fsp) | ColumnType::Timestamp(fsp) => (
+                "datetime",
+                if fsp == 0 {
+                    "0000-00-00 00:00:00".to_owned()
+                } else {
+                    format!("0000-00-00 00:00:00.{}", "0".repeat(usize::from(fsp)))
+                },
+            ),
             _ => ("datetime", String::new()),
         };
         let error = |row| SqlError::incorrect_temporal(kind, &text, &column.name, row);
@@ -281,7 +297,13 @@ impl Conversion<'_> {
         self.misfit(error, nearest)
     }
 
-    fn set(&mut self, value: &Value, labels: &[String], collation: crate::collation::Collation, name: &str) -> SqlResult<Value> {
+    fn set(
+        &mut self,
+        value: &Value,
+        labels: &[String],
+        collation: crate::collation::Collation,
+        name: &str,
+    ) -> SqlResult<Value> {
         let (bits, unknown) = match value {
             Value::Int(v) => (*v as u64, labels.len() < 64 && (*v as u64) >> labels.len() != 0),
             other => {
@@ -317,7 +339,8 @@ fn into_bytes(value: Value) -> Vec<u8> {
 pub fn decimal_text(parts: &DecimalParts, scale: u8) -> String {
     let scale = i32::from(scale);
     let keep = parts.exponent + scale;
-    let mut digits: Vec<u8> = if keep < 0 { Vec::new() } else { parts.digits.iter().copied().take(keep as usize).collect() };
+    let mut digits: Vec<u8> =
+        if keep < 0 { Vec::new() } else { parts.digits.iter().copied().take(keep as usize).collect() };
     let mut exponent = parts.exponent;
     if keep >= 0 {
         digits.resize(keep as usize, 0);
@@ -374,7 +397,8 @@ fn decimal_to_double(parts: &DecimalParts) -> f64 {
 }
 
 fn enum_label(value: &Value, labels: &[String], collation: crate::collation::Collation) -> Option<String> {
-    let by_number = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0).and_then(|n| labels.get(n - 1)).cloned();
+    let by_number =
+        |n: i64| usize::try_from(n).ok().filter(|n| *n > 0).and_then(|n| labels.get(n - 1)).cloned();
     match value {
         Value::Int(v) => by_number(*v),
         Value::UInt(v) => by_number(i64::try_from(*v).ok()?),
@@ -399,7 +423,10 @@ fn json(value: &Value, name: &str) -> SqlResult<Value> {
         Ok(parsed) => Ok(Value::Text(json_text(&parsed))),
         Err(error) => Err(SqlError::new(
             3140,
-            format!("Invalid JSON text: \"{error}\" at position {} in value for column '{name}'.", error.column()),
+            format!(
+                "Invalid JSON text: \"{error}\" at position {} in value for column '{name}'.",
+                error.column()
+            ),
         )),
     }
 }
@@ -430,9 +457,10 @@ pub fn implicit_default(ty: &ColumnType) -> Value {
         ColumnType::Int { .. } | ColumnType::Bit(_) | ColumnType::Year => Value::Int(0),
         ColumnType::Decimal { scale, .. } => Value::Text(decimal_text(&ZERO, *scale)),
         ColumnType::Float { .. } | ColumnType::Double { .. } => Value::Double(0.0),
-        ColumnType::Char { .. } | ColumnType::VarChar { .. } | ColumnType::Text { .. } | ColumnType::Set { .. } => {
-            Value::Text(String::new())
-        }
+        ColumnType::Char { .. }
+        | ColumnType::VarChar { .. }
+        | ColumnType::Text { .. }
+        | ColumnType::Set { .. } => Value::Text(String::new()),
         ColumnType::Binary(n) => Value::Bytes(vec![0; *n as usize]),
         ColumnType::VarBinary(_) | ColumnType::Blob(_) => Value::Bytes(Vec::new()),
         ColumnType::Date => Value::Text("0000-00-00".to_owned()),
@@ -449,7 +477,9 @@ mod tests {
 
     fn strict(value: impl Into<Value>, ty: ColumnType) -> Result<Value, u16> {
         let column = ColumnDef::new("c", ty);
-        Conversion { strict: true, row: 1, warn: &mut |_| {} }.convert(value.into(), &column).map_err(|e| e.code)
+        Conversion { strict: true, row: 1, warn: &mut |_| {} }
+            .convert(value.into(), &column)
+            .map_err(|e| e.code)
     }
     fn decimal(precision: u8, scale: u8) -> ColumnType {
         ColumnType::Decimal { precision, scale, unsigned: false }
@@ -477,7 +507,10 @@ mod tests {
 
     #[test]
     fn texts_are_cut_or_refused() {
-        assert_eq!(strict("abc  ", ColumnType::Char { length: 3, collation: Default::default() }), Ok("abc".into()));
+        assert_eq!(
+            strict("abc  ", ColumnType::Char { length: 3, collation: Default::default() }),
+            Ok("abc".into())
+        );
         assert_eq!(strict("abcd", ColumnType::varchar(3)), Err(1406));
         assert_eq!(strict("äöü", ColumnType::varchar(3)), Ok("äöü".into()));
         assert_eq!(strict("äöü ", ColumnType::varchar(3)), Ok("äöü".into()));
@@ -494,7 +527,10 @@ mod tests {
         assert_eq!(strict("B", ty.clone()), Ok("b".into()));
         assert_eq!(strict(1_i64, ty.clone()), Ok("a".into()));
         assert_eq!(strict("c", ty), Err(1265));
-        assert_eq!(strict("{\"bb\":1,\"a\":[1,2]}", ColumnType::Json), Ok("{\"a\": [1, 2], \"bb\": 1}".into()));
+        assert_eq!(
+            strict("{\"bb\":1,\"a\":[1,2]}", ColumnType::Json),
+            Ok("{\"a\": [1, 2], \"bb\": 1}".into())
+        );
         assert_eq!(strict("{", ColumnType::Json), Err(3140));
     }
 

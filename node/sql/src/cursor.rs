@@ -115,7 +115,11 @@ impl Cursor {
     }
 
     pub(crate) fn at_end(&self) -> bool {
-        if self.module.computed.is_some() { self.at >= self.computed.len() } else { self.at >= self.rows.len() }
+        if self.module.computed.is_some() {
+            self.at >= self.computed.len()
+        } else {
+            self.at >= self.rows.len()
+        }
     }
 
     pub(crate) fn advance(&mut self) -> SqlResult<()> {
@@ -147,8 +151,12 @@ impl Cursor {
                 Value::Double(v) => RowSource::Double(v),
                 Value::Null | Value::UInt(_) => RowSource::Null,
                 // The text of the default is in the definition, which outlives the call.
-                Value::Text(_) => RowSource::Text(definition.added_with.as_deref().unwrap_or_default().as_bytes()),
-                Value::Bytes(_) => RowSource::Bytes(definition.added_with.as_deref().unwrap_or_default().as_bytes()),
+                Value::Text(_) => {
+                    RowSource::Text(definition.added_with.as_deref().unwrap_or_default().as_bytes())
+                }
+                Value::Bytes(_) => {
+                    RowSource::Bytes(definition.added_with.as_deref().unwrap_or_default().as_bytes())
+                }
             });
         }
         Ok(match cell_at(bytes, offset) {
@@ -166,7 +174,8 @@ impl Cursor {
         self.at = 0;
         let module = self.module.clone();
         let mut slot = module.slot.lock();
-        let txn = slot.txn.as_mut().ok_or_else(|| SqlError::internal("a table is read outside a transaction"))?;
+        let txn =
+            slot.txn.as_mut().ok_or_else(|| SqlError::internal("a table is read outside a transaction"))?;
         while self.rows.is_empty() && self.wanted > 0 {
             let Some(span) = self.current.take() else { break };
             self.read(span, &mut **txn)?;

@@ -62,7 +62,8 @@ impl Definer<'_> {
             }
             Ddl::CreateTableLike { name, like, if_not_exists } => {
                 let model = self.transaction(|_, txn| read_table(txn, &like.database, &like.table))?;
-                let mut table = TableDef { database: name.database.clone(), name: name.table.clone(), ..model };
+                let mut table =
+                    TableDef { database: name.database.clone(), name: name.table.clone(), ..model };
                 table.auto_increment = None;
                 table.foreign_keys.clear();
                 self.create_table(table, *if_not_exists)
@@ -192,7 +193,8 @@ impl Definer<'_> {
         let next = match row.as_deref() {
             None => FIRST_TABLE_ID,
             Some(bytes) => {
-                let bytes: [u8; 4] = bytes.try_into().map_err(|_| SqlError::internal("a catalog row is damaged"))?;
+                let bytes: [u8; 4] =
+                    bytes.try_into().map_err(|_| SqlError::internal("a catalog row is damaged"))?;
                 u32::from_be_bytes(bytes)
             }
         };

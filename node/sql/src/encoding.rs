@@ -123,7 +123,9 @@ pub fn push_key(value: &Value, ty: &ColumnType, prefix: Option<u32>, out: &mut V
             other => push_decimal_key(other.display().unwrap_or_default().as_bytes(), out),
         },
         Storage::Blob => match value {
-            Value::Bytes(bytes) => push_escaped(&bytes[..bytes.len().min(prefix.map_or(usize::MAX, |p| p as usize))], out),
+            Value::Bytes(bytes) => {
+                push_escaped(&bytes[..bytes.len().min(prefix.map_or(usize::MAX, |p| p as usize))], out)
+            }
             other => push_escaped(other.display().unwrap_or_default().as_bytes(), out),
         },
         Storage::Text => {

@@ -36,13 +36,12 @@ pub fn sqlstate_of(code: u16) -> &'static str {
         1051 | 1109 | 1146 => "42S02",
         1054 => "42S22",
         1060 => "42S21",
-        1055 | 1056 | 1057 | 1059 | 1061 | 1063 | 1064 | 1065 | 1066 | 1067 | 1068 | 1069 | 1070
-        | 1071 | 1072 | 1073 | 1074 | 1075 | 1090 | 1091 | 1101 | 1102 | 1103 | 1104 | 1106
-        | 1107 | 1110 | 1112 | 1113 | 1115 | 1118 | 1120 | 1121 | 1131 | 1132 | 1133 | 1138
-        | 1139 | 1140 | 1141 | 1142 | 1143 | 1144 | 1145 | 1147 | 1149 | 1162 | 1163 | 1164
-        | 1166 | 1167 | 1170 | 1171 | 1172 | 1173 | 1176 | 1177 | 1178 | 1203 | 1211 | 1226
-        | 1227 | 1230 | 1231 | 1232 | 1234 | 1235 | 1239 | 1248 | 1249 | 1250 | 1252 | 1253
-        | 1280 | 1281 | 1286 | 1304 | 1305 | 1318 | 1327 | 1370 => "42000",
+        1055 | 1056 | 1057 | 1059 | 1061 | 1063 | 1064 | 1065 | 1066 | 1067 | 1068 | 1069 | 1070 | 1071
+        | 1072 | 1073 | 1074 | 1075 | 1090 | 1091 | 1101 | 1102 | 1103 | 1104 | 1106 | 1107 | 1110 | 1112
+        | 1113 | 1115 | 1118 | 1120 | 1121 | 1131 | 1132 | 1133 | 1138 | 1139 | 1140 | 1141 | 1142 | 1143
+        | 1144 | 1145 | 1147 | 1149 | 1162 | 1163 | 1164 | 1166 | 1167 | 1170 | 1171 | 1172 | 1173 | 1176
+        | 1177 | 1178 | 1203 | 1211 | 1226 | 1227 | 1230 | 1231 | 1232 | 1234 | 1235 | 1239 | 1248 | 1249
+        | 1250 | 1252 | 1253 | 1280 | 1281 | 1286 | 1304 | 1305 | 1318 | 1327 | 1370 => "42000",
         1136 => "21S01",
         1222 => "21000",
         1241 | 1242 => "21000",
@@ -234,12 +233,14 @@ impl From<StoreError> for SqlError {
                     "Multi-statement transaction required more than 'borealis_max_transaction_bytes' ({limit}) bytes of storage; increase this variable and try again"
                 ),
             ),
-            StoreError::Unavailable { reason } => {
-                Self::new(1030, format!("Got error 168 - 'the volume is not available: {reason}' from storage engine"))
-            }
-            StoreError::OutcomeUnknown { reason } => {
-                Self::new(3024, format!("Query execution was interrupted: the outcome of the commit is unknown: {reason}"))
-            }
+            StoreError::Unavailable { reason } => Self::new(
+                1030,
+                format!("Got error 168 - 'the volume is not available: {reason}' from storage engine"),
+            ),
+            StoreError::OutcomeUnknown { reason } => Self::new(
+                3024,
+                format!("Query execution was interrupted: the outcome of the commit is unknown: {reason}"),
+            ),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::catalog::{IndexDef, TableDef};
 use crate::encoding::{
-    Entry, ROW_INDEX, decode_row, encode_row, hidden_row_key, hidden_row_number, index_entry, index_range, row_key,
+    Entry, ROW_INDEX, decode_row, encode_row, hidden_row_key, hidden_row_number, index_entry, index_range,
+    row_key,
 };
 use crate::error::{SqlError, SqlResult};
 use crate::store::{Key, LockWait, ReadMode, Store, StoreError, StoreTxn};
@@ -155,7 +156,8 @@ impl RowWriter<'_> {
 
     /// Deletes a row.
     pub(crate) fn delete(&self, key: &Key, old: &[Value]) -> SqlResult<()> {
-        let entries: Vec<Entry> = self.secondary().map(|index| index_entry(self.table, index, old, key)).collect();
+        let entries: Vec<Entry> =
+            self.secondary().map(|index| index_entry(self.table, index, old, key)).collect();
         with_txn(self.slot, |txn| {
             for entry in entries {
                 txn.delete(entry.key)?;

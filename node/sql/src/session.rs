@@ -131,8 +131,7 @@ impl Sessions {
         let computed =
             Computed { schema: self.schema.clone(), context: context.clone(), killed: killed.clone() };
         let engine = Engine::open(context.clone(), slot.clone(), self.store.clone(), Arc::new(computed))?;
-        let interrupt =
-            Arc::new(SessionInterrupt { kill, sqlite: engine.interrupt_handle() });
+        let interrupt = Arc::new(SessionInterrupt { kill, sqlite: engine.interrupt_handle() });
         let mut session = Session {
             store: self.store.clone(),
             schema: self.schema.clone(),

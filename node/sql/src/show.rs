@@ -165,7 +165,8 @@ pub fn create_table(table: &TableDef) -> String {
             .iter()
             .enumerate()
             .map(|(n, ordinal)| {
-                let prefix = index.prefixes.get(n).copied().flatten().map_or(String::new(), |p| format!("({p})"));
+                let prefix =
+                    index.prefixes.get(n).copied().flatten().map_or(String::new(), |p| format!("({p})"));
                 format!("{}{prefix}", quoted(&table.columns[*ordinal].name))
             })
             .collect();

@@ -115,7 +115,8 @@ pub unsafe fn register(db: *mut ffi::sqlite3, name: &str, module: Module) -> Sql
     let client = Arc::into_raw(Arc::new(module)).cast_mut().cast::<c_void>();
     // SAFETY: the connection is valid; `client` is owned by SQLite from here on (also if this fails) and
     // freed by `destroy_module`.
-    let code = unsafe { ffi::sqlite3_create_module_v2(db, name.as_ptr(), &MODULE, client, Some(destroy_module)) };
+    let code =
+        unsafe { ffi::sqlite3_create_module_v2(db, name.as_ptr(), &MODULE, client, Some(destroy_module)) };
     if code == ffi::SQLITE_OK {
         Ok(())
     } else {

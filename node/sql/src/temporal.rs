@@ -92,7 +92,13 @@ impl DateTime {
     /// `YYYY-MM-DD HH:MM:SS[.f]`, the fraction rounded.
     pub fn text(self, fsp: u8) -> String {
         let rounded = self.round(fsp);
-        let mut text = format!("{} {:02}:{:02}:{:02}", rounded.date_text(), rounded.hour, rounded.minute, rounded.second);
+        let mut text = format!(
+            "{} {:02}:{:02}:{:02}",
+            rounded.date_text(),
+            rounded.hour,
+            rounded.minute,
+            rounded.second
+        );
         push_fraction(rounded.micros, fsp, &mut text);
         text
     }
@@ -141,7 +147,8 @@ pub fn parse_datetime(text: &str) -> Option<DateTime> {
         _ => (text, ""),
     };
     let micros = fraction_micros(fraction)?;
-    let numbers = if whole.bytes().all(|c| c.is_ascii_digit()) { split_digits(whole)? } else { split_parts(whole)? };
+    let numbers =
+        if whole.bytes().all(|c| c.is_ascii_digit()) { split_digits(whole)? } else { split_parts(whole)? };
     let parsed = DateTime {
         year: numbers[0],
         month: numbers[1],
@@ -165,7 +172,8 @@ fn split_digits(digits: &str) -> Option<[u32; 6]> {
     if year_length == 2 {
         year = two_digit_year(year);
     }
-    let mut all = [year, number(year_length, year_length + 2)?, number(year_length + 2, date_length)?, 0, 0, 0];
+    let mut all =
+        [year, number(year_length, year_length + 2)?, number(year_length + 2, date_length)?, 0, 0, 0];
     if digits.len() > date_length {
         for (i, slot) in all[3..].iter_mut().enumerate() {
             *slot = number(date_length + 2 * i, date_length + 2 * i + 2)?;
@@ -198,7 +206,7 @@ fn split_parts(text: &str) -> Option<[u32; 6]> {
             return None;
         }
     }
-    if field < 2 || (digits == 0 && field != 3) || field == 3 && digits == 0 {
+    if field < 2 || digits == 0 {
         return None;
     }
     if year_digits <= 2 {
@@ -225,7 +233,9 @@ pub fn parse_time(text: &str) -> Option<i64> {
         && rest.contains('-')
         && let Some(at) = parse_datetime(rest)
     {
-        return Some(i64::from(at.hour * 3600 + at.minute * 60 + at.second) * 1_000_000 + i64::from(at.micros));
+        return Some(
+            i64::from(at.hour * 3600 + at.minute * 60 + at.second) * 1_000_000 + i64::from(at.micros),
+        );
     }
     let (days, rest) = match rest.split_once(' ') {
         Some((days, rest)) => (days.parse::<i64>().ok()?, rest),
@@ -283,15 +293,33 @@ mod tests {
         ] {
             assert_eq!(parse_datetime(text).map(|d| d.text(0)).as_deref(), Some(expected), "{text}");
         }
-        for wrong in ["", "abc", "2024-02-30", "2024-13-01", "0000-00-00", "2024-01-01 25:00:00", "2024-01", "2024-01-01x"] {
+        for wrong in [
+            "",
+            "abc",
+            "2024-02-30",
+            "2024-13-01",
+            "0000-00-00",
+            "2024-01-01 25:00:00",
+            "2024-01",
+            "2024-01-01x",
+        ] {
             assert_eq!(parse_datetime(wrong), None, "{wrong}");
         }
-        assert_eq!(parse_datetime("2024-01-01 00:00:00.123456").map(|d| d.text(3)).as_deref(), Some("2024-01-01 00:00:00.123"));
+        assert_eq!(
+            parse_datetime("2024-01-01 00:00:00.123456").map(|d| d.text(3)).as_deref(),
+            Some("2024-01-01 00:00:00.123")
+        );
     }
 
     #[test]
     fn times_are_read_and_written() {
-        for (text, expected) in [("1:2:3", "01:02:03"), ("-838:59:59", "-838:59:59"), ("1 1:00", "25:00:00"), ("101112", "10:11:12"), ("2024-01-01 10:11:12", "10:11:12")] {
+        for (text, expected) in [
+            ("1:2:3", "01:02:03"),
+            ("-838:59:59", "-838:59:59"),
+            ("1 1:00", "25:00:00"),
+            ("101112", "10:11:12"),
+            ("2024-01-01 10:11:12", "10:11:12"),
+        ] {
             assert_eq!(parse_time(text).map(|t| time_text(t, 0)).as_deref(), Some(expected), "{text}");
         }
         assert_eq!(parse_time("1:99"), None);

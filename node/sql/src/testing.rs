@@ -370,7 +370,8 @@ impl StoreTxn for MemoryTxn {
         if range.end.as_ref().is_some_and(|end| *end <= range.start) {
             return Ok(Vec::new());
         }
-        let mut keys: Vec<Key> = self.store.versions.read().range(bounds.clone()).map(|(k, _)| k.clone()).collect();
+        let mut keys: Vec<Key> =
+            self.store.versions.read().range(bounds.clone()).map(|(k, _)| k.clone()).collect();
         keys.extend(self.own.range(bounds).map(|(k, _)| k.clone()));
         keys.sort();
         keys.dedup();

@@ -311,7 +311,12 @@ impl ColumnType {
     pub fn is_numeric(&self) -> bool {
         matches!(
             self,
-            Self::Int { .. } | Self::Bit(_) | Self::Decimal { .. } | Self::Float { .. } | Self::Double { .. } | Self::Year
+            Self::Int { .. }
+                | Self::Bit(_)
+                | Self::Decimal { .. }
+                | Self::Float { .. }
+                | Self::Double { .. }
+                | Self::Year
         )
     }
     /// True for character strings.

@@ -67,19 +67,39 @@ const fn session(name: &'static str, kind: Kind, default: &'static str) -> Defin
 
 const ISOLATION: &[&str] = &["READ-UNCOMMITTED", "READ-COMMITTED", "REPEATABLE-READ", "SERIALIZABLE"];
 const MAX: i64 = i64::MAX;
-const SQL_MODE: &str =
-    "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
+const SQL_MODE: &str = "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION";
 const SQL_MODES: &[&str] = &[
-    "REAL_AS_FLOAT", "PIPES_AS_CONCAT", "ANSI_QUOTES", "IGNORE_SPACE", "ONLY_FULL_GROUP_BY",
-    "NO_UNSIGNED_SUBTRACTION", "NO_DIR_IN_CREATE", "ANSI", "NO_AUTO_VALUE_ON_ZERO", "NO_BACKSLASH_ESCAPES",
-    "STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "NO_ZERO_IN_DATE", "NO_ZERO_DATE", "ALLOW_INVALID_DATES",
-    "ERROR_FOR_DIVISION_BY_ZERO", "TRADITIONAL", "HIGH_NOT_PRECEDENCE", "NO_ENGINE_SUBSTITUTION",
-    "PAD_CHAR_TO_FULL_LENGTH", "TIME_TRUNCATE_FRACTIONAL", "NO_AUTO_CREATE_USER",
+    "REAL_AS_FLOAT",
+    "PIPES_AS_CONCAT",
+    "ANSI_QUOTES",
+    "IGNORE_SPACE",
+    "ONLY_FULL_GROUP_BY",
+    "NO_UNSIGNED_SUBTRACTION",
+    "NO_DIR_IN_CREATE",
+    "ANSI",
+    "NO_AUTO_VALUE_ON_ZERO",
+    "NO_BACKSLASH_ESCAPES",
+    "STRICT_TRANS_TABLES",
+    "STRICT_ALL_TABLES",
+    "NO_ZERO_IN_DATE",
+    "NO_ZERO_DATE",
+    "ALLOW_INVALID_DATES",
+    "ERROR_FOR_DIVISION_BY_ZERO",
+    "TRADITIONAL",
+    "HIGH_NOT_PRECEDENCE",
+    "NO_ENGINE_SUBSTITUTION",
+    "PAD_CHAR_TO_FULL_LENGTH",
+    "TIME_TRUNCATE_FRACTIONAL",
+    "NO_AUTO_CREATE_USER",
 ];
 
 /// Every variable, sorted by name.
 static DEFINITIONS: &[Definition] = &[
-    both("aurora_mm_session_consistency_level", Kind::Enum(&["INSTANCE_RAW", "REGIONAL_RAW"]), "REGIONAL_RAW"),
+    both(
+        "aurora_mm_session_consistency_level",
+        Kind::Enum(&["INSTANCE_RAW", "REGIONAL_RAW"]),
+        "REGIONAL_RAW",
+    ),
     both("aurora_replica_read_consistency", Kind::Enum(&["", "EVENTUAL", "SESSION", "GLOBAL"]), ""),
     fixed("aurora_server_id", Kind::Text, ""),
     fixed("aurora_version", Kind::Text, "3.08.0"),
@@ -235,10 +255,7 @@ fn canonical(name: &str) -> &str {
 fn definition(name: &str) -> SqlResult<&'static Definition> {
     let name = name.to_ascii_lowercase();
     let name = canonical(&name);
-    DEFINITIONS
-        .iter()
-        .find(|d| d.name == name)
-        .ok_or_else(|| SqlError::unknown_variable(name))
+    DEFINITIONS.iter().find(|d| d.name == name).ok_or_else(|| SqlError::unknown_variable(name))
 }
 
 fn parse_default(definition: &Definition) -> Value {
@@ -396,13 +413,19 @@ impl Variables {
             (Scope::Session, Reach::Global) => {
                 return Err(SqlError::new(
                     1229,
-                    format!("Variable '{}' is a GLOBAL variable and should be set with SET GLOBAL", found.name),
+                    format!(
+                        "Variable '{}' is a GLOBAL variable and should be set with SET GLOBAL",
+                        found.name
+                    ),
                 ));
             }
             (Scope::Global, Reach::Session) => {
                 return Err(SqlError::new(
                     1228,
-                    format!("Variable '{}' is a SESSION variable and can't be used with SET GLOBAL", found.name),
+                    format!(
+                        "Variable '{}' is a SESSION variable and can't be used with SET GLOBAL",
+                        found.name
+                    ),
                 ));
             }
             _ => {}
@@ -532,7 +555,9 @@ impl Variables {
 
 /// Seconds ahead of UTC; `None` for a name that is not known.
 pub fn time_zone_seconds(zone: &str) -> Option<i32> {
-    if zone.eq_ignore_ascii_case("SYSTEM") || zone.eq_ignore_ascii_case("UTC") || zone.eq_ignore_ascii_case("Etc/UTC")
+    if zone.eq_ignore_ascii_case("SYSTEM")
+        || zone.eq_ignore_ascii_case("UTC")
+        || zone.eq_ignore_ascii_case("Etc/UTC")
     {
         return Some(0);
     }
@@ -560,8 +585,7 @@ fn display(definition: &Definition, value: &Value) -> String {
 fn check(found: &Definition, value: &Value, global: &dyn Fn(&str) -> Value) -> SqlResult<Value> {
     let shown = value.display().unwrap_or_else(|| "NULL".to_owned());
     let refuse = || SqlError::wrong_variable_value(found.name, &shown);
-    let wrong_type =
-        || SqlError::new(1232, format!("Incorrect argument type to variable '{}'", found.name));
+    let wrong_type = || SqlError::new(1232, format!("Incorrect argument type to variable '{}'", found.name));
     match found.kind {
         Kind::Bool => match shown.to_ascii_uppercase().as_str() {
             "1" | "ON" | "TRUE" => Ok(Value::Int(1)),
@@ -631,10 +655,22 @@ fn sql_mode(value: &Value, shown: &str) -> Option<Value> {
         let known = SQL_MODES.iter().find(|m| m.eq_ignore_ascii_case(mode))?;
         let expanded: &[&str] = match *known {
             "TRADITIONAL" => &[
-                "STRICT_TRANS_TABLES", "STRICT_ALL_TABLES", "NO_ZERO_IN_DATE", "NO_ZERO_DATE",
-                "ERROR_FOR_DIVISION_BY_ZERO", "TRADITIONAL", "NO_ENGINE_SUBSTITUTION",
+                "STRICT_TRANS_TABLES",
+                "STRICT_ALL_TABLES",
+                "NO_ZERO_IN_DATE",
+                "NO_ZERO_DATE",
+                "ERROR_FOR_DIVISION_BY_ZERO",
+                "TRADITIONAL",
+                "NO_ENGINE_SUBSTITUTION",
             ],
-            "ANSI" => &["REAL_AS_FLOAT", "PIPES_AS_CONCAT", "ANSI_QUOTES", "IGNORE_SPACE", "ONLY_FULL_GROUP_BY", "ANSI"],
+            "ANSI" => &[
+                "REAL_AS_FLOAT",
+                "PIPES_AS_CONCAT",
+                "ANSI_QUOTES",
+                "IGNORE_SPACE",
+                "ONLY_FULL_GROUP_BY",
+                "ANSI",
+            ],
             "NO_AUTO_CREATE_USER" => &[],
             _ => std::slice::from_ref(known),
         };
@@ -654,7 +690,8 @@ mod tests {
     use super::*;
 
     fn variables() -> Variables {
-        let info = InstanceInfo { server_id: "shop-0".into(), auto_increment: (1, 1), ..InstanceInfo::default() };
+        let info =
+            InstanceInfo { server_id: "shop-0".into(), auto_increment: (1, 1), ..InstanceInfo::default() };
         Variables::new(&Arc::new(GlobalVariables::new(&info).expect("defaults")))
     }
 
@@ -684,7 +721,8 @@ mod tests {
     #[test]
     fn sql_modes_are_checked_and_put_in_order() {
         let mut all = variables();
-        all.set(Scope::Session, "sql_mode", SetTo::Value("STRICT_ALL_TABLES,ansi_quotes".into())).expect("set");
+        all.set(Scope::Session, "sql_mode", SetTo::Value("STRICT_ALL_TABLES,ansi_quotes".into()))
+            .expect("set");
         assert_eq!(all.sql_mode(), "ANSI_QUOTES,STRICT_ALL_TABLES");
         assert!(all.strict());
         assert!(all.set(Scope::Session, "sql_mode", SetTo::Value("WRONG".into())).is_err());

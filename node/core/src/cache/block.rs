@@ -41,9 +41,7 @@ impl Row {
     pub(super) fn pick(&self, view: View<'_>) -> Option<&RowVersion> {
         match view {
             View::Newest => self.versions.first(),
-            View::Snapshot(snapshot) => {
-                self.versions.iter().find(|version| snapshot.sees(version.ver.txn))
-            }
+            View::Snapshot(snapshot) => self.versions.iter().find(|version| snapshot.sees(version.ver.txn)),
         }
     }
     fn spilled(&self) -> usize {

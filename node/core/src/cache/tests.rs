@@ -201,10 +201,11 @@ impl World {
         let (start, end) = (key(from), key(to));
         for snapshot in self.horizon().newest_first() {
             let mut seen = Vec::new();
-            let ended = self.cache.scan(&start, Some(&end), reverse, View::Snapshot(snapshot), &mut |k, v| {
-                seen.push((k.clone(), v.clone()));
-                true
-            });
+            let ended =
+                self.cache.scan(&start, Some(&end), reverse, View::Snapshot(snapshot), &mut |k, v| {
+                    seen.push((k.clone(), v.clone()));
+                    true
+                });
             let mut expected: Vec<(Key, RowVersion)> = Vec::new();
             if start < end {
                 for (key, _) in self.truth.rows.range(start.clone()..end.clone()) {
@@ -352,7 +353,8 @@ fn estimates_come_from_what_is_cached() {
     assert_eq!(world.cache.estimate_rows(&key(10), Some(&key(20))), Some(10));
     assert_eq!(world.cache.estimate_rows(&key(20), Some(&key(20))), Some(0));
     let position = Position { epoch: Epoch(1), seq: Seq(100) };
-    let newest = Ver { height: crate::ids::Height(1), txn: TxnId { seat: Seat(0), epoch: Epoch(1), seq: Seq(100) } };
+    let newest =
+        Ver { height: crate::ids::Height(1), txn: TxnId { seat: Seat(0), epoch: Epoch(1), seq: Seq(100) } };
     assert_eq!(world.cache.applied().get(Seat(0)), position);
     assert!(matches!(world.cache.get(&key(99), View::Newest), Lookup::Hit(Some(v)) if v.ver == newest));
 }

@@ -142,7 +142,9 @@ impl Coordinator {
         out: &mut Vec<Action>,
     ) {
         let outcome = self.resolved.get(&txn).copied();
-        let Some(Fencing { step: Step::Resolve { closing, waiting }, .. }) = self.fencing.as_mut() else { return };
+        let Some(Fencing { step: Step::Resolve { closing, waiting }, .. }) = self.fencing.as_mut() else {
+            return;
+        };
         if !waiting.remove(&txn) {
             return;
         }
@@ -271,7 +273,8 @@ fn listed(reports: &BTreeMap<StorageId, Report>, closing: &Closing) -> Vec<(TxnI
             let own = report.older.iter().find(|older| older.promise.txn == txn);
             decided = decided.or(own.and_then(|older| older.decided));
             body = body.or_else(|| own.and_then(|older| older.promise.body.clone()));
-            let covered = report.closings.iter().filter(|other| other.epoch <= closing.epoch && aborts(other, txn));
+            let covered =
+                report.closings.iter().filter(|other| other.epoch <= closing.epoch && aborts(other, txn));
             let covered = covered.map(|other| (other.ballot, Outcome::Abort)).max();
             let mut promise = own.map_or_else(|| silent(txn, closing.ballot), |older| older.promise.clone());
             promise.accepted = promise.accepted.max(covered);

@@ -38,7 +38,9 @@ impl Recovery {
     pub(super) fn describe(&self) -> String {
         match &self.step {
             Step::Wait { until } => format!("waits until {until}"),
-            Step::Prepare { ballot, promises, .. } => format!("has {} promises at {ballot:?}", promises.len()),
+            Step::Prepare { ballot, promises, .. } => {
+                format!("has {} promises at {ballot:?}", promises.len())
+            }
             Step::Conflicts { on, .. } => format!("waits for {on:?}"),
             Step::Accept { ballot, value, accepted, .. } => format!("{value:?} at {ballot:?}: {accepted:?}"),
         }
@@ -167,7 +169,8 @@ impl Coordinator {
                 // one of them can be. Both start over, and a later view has all nodes that answer.
                 let cycle = on.iter().any(|holder| self.waits_for(holder.id, txn));
                 if let (false, Some(recovery)) = (cycle, self.recoveries.get_mut(&txn)) {
-                    recovery.step = Step::Conflicts { ballot, on: on.iter().map(|holder| holder.id).collect() };
+                    recovery.step =
+                        Step::Conflicts { ballot, on: on.iter().map(|holder| holder.id).collect() };
                     recovery.wanted = true;
                 } else {
                     self.back_off(txn);
@@ -183,7 +186,8 @@ impl Coordinator {
     fn waits_for(&self, waiting: TxnId, target: TxnId) -> bool {
         match self.recoveries.get(&waiting).map(|recovery| &recovery.step) {
             Some(Step::Conflicts { on, .. }) => {
-                on.contains(&target) || on.iter().any(|next| *next != waiting && self.waits_for(*next, target))
+                on.contains(&target)
+                    || on.iter().any(|next| *next != waiting && self.waits_for(*next, target))
             }
             Some(Step::Wait { .. } | Step::Prepare { .. } | Step::Accept { .. }) | None => false,
         }
@@ -252,7 +256,13 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn recovery_blocked(&mut self, txn: TxnId, at: Ballot, by: Vec<SharedTxn>, out: &mut Vec<Action>) {
+    pub(super) fn recovery_blocked(
+        &mut self,
+        txn: TxnId,
+        at: Ballot,
+        by: Vec<SharedTxn>,
+        out: &mut Vec<Action>,
+    ) {
         let Some(recovery) = self.recoveries.get(&txn) else { return };
         let Step::Accept { ballot, .. } = &recovery.step else { return };
         if *ballot != at {

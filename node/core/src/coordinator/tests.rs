@@ -97,7 +97,8 @@ fn a_write_quorum_does_not_wait_for_the_last_node_for_ever() {
         coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 1, &mut out);
     }
     coordinator.tick(FAST_PATIENCE_MS + 1, &mut out);
-    let second = |action: &Action| matches!(action, Action::Broadcast(Request::Accept { value: Outcome::Commit, .. }));
+    let second =
+        |action: &Action| matches!(action, Action::Broadcast(Request::Accept { value: Outcome::Commit, .. }));
     assert_eq!(out.iter().filter(|action| second(action)).count(), 1);
 }
 

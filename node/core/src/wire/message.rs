@@ -626,4 +626,3 @@ pub fn decode_frame<M: Wire>(bytes: Bytes) -> Result<Vec<M>, DecodeError> {
     }
     Ok(messages)
 }
-

@@ -73,17 +73,18 @@ impl Walk<'_> {
         let full = wanted.limit.min(rows.len() + ROWS_AT_ONCE);
         let mut visits = 0;
         let mut last = None;
-        let ended = cache.scan(start, end.as_deref(), wanted.reverse, wanted.seen.view(), &mut |key, version| {
-            visits += 1;
-            if version.value.is_some() {
-                rows.push((key.clone(), version.clone()));
-            }
-            if rows.len() < full && visits < VISITS_AT_ONCE {
-                return true;
-            }
-            last = Some(key.clone());
-            false
-        });
+        let ended =
+            cache.scan(start, end.as_deref(), wanted.reverse, wanted.seen.view(), &mut |key, version| {
+                visits += 1;
+                if version.value.is_some() {
+                    rows.push((key.clone(), version.clone()));
+                }
+                if rows.len() < full && visits < VISITS_AT_ONCE {
+                    return true;
+                }
+                last = Some(key.clone());
+                false
+            });
         match (&ended, last) {
             (ScanEnd::Stopped, Some(key)) if wanted.reverse => *end = Some(key),
             (ScanEnd::Stopped, Some(key)) => *start = successor(&key),

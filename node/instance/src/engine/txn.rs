@@ -179,7 +179,11 @@ impl EngineTxn {
     }
 
     /// After a read of the present.
-    pub(super) fn after_present(&mut self, key: &Key, version: Option<&RowVersion>) -> Result<(), StoreError> {
+    pub(super) fn after_present(
+        &mut self,
+        key: &Key,
+        version: Option<&RowVersion>,
+    ) -> Result<(), StoreError> {
         if let Some(version) = version {
             self.observed.advance(version.ver.txn.seat, version.ver.txn.position());
         }

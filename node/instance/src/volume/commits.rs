@@ -50,7 +50,14 @@ impl Commits {
         (self.next, proposal)
     }
     /// A proposal was refused; true if it will be made again.
-    pub(super) fn refused(&mut self, waiting: Waiting, stale: bool, by: &[TxnId], jitter: Millis, now: Millis) -> bool {
+    pub(super) fn refused(
+        &mut self,
+        waiting: Waiting,
+        stale: bool,
+        by: &[TxnId],
+        jitter: Millis,
+        now: Millis,
+    ) -> bool {
         if stale || waiting.attempts >= ATTEMPTS_MAX || now >= waiting.deadline {
             let detail = match by.first() {
                 _ if stale => "a row was changed by another transaction".to_owned(),

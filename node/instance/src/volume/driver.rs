@@ -21,9 +21,7 @@ use tracing::{info, warn};
 use super::commits::{Commits, Waiting};
 use super::links::{LinkConfig, LinkEvent, keep};
 use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
-use super::{
-    Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread,
-};
+use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::{CommitError, VolumeError};
 
 const BEAT_MS: Millis = 100;
@@ -92,7 +90,10 @@ struct Driver {
 /// # Errors
 ///
 /// The error of starting the thread.
-pub fn run(thread: VolumeThread, follower: Arc<dyn Follower>) -> std::io::Result<std::thread::JoinHandle<()>> {
+pub fn run(
+    thread: VolumeThread,
+    follower: Arc<dyn Follower>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("volume".to_owned())
@@ -255,8 +256,13 @@ impl Driver {
         if self.feed == Some(node) {
             self.feed = None;
         }
-        let mine: Vec<u64> =
-            self.blocks.pending.iter().filter(|(_, read)| read.node == Some(node)).map(|(id, _)| *id).collect();
+        let mine: Vec<u64> = self
+            .blocks
+            .pending
+            .iter()
+            .filter(|(_, read)| read.node == Some(node))
+            .map(|(id, _)| *id)
+            .collect();
         for id in mine {
             self.send_block(id);
         }
@@ -269,7 +275,8 @@ impl Driver {
             Reply::Topology { seats, instances } => self.election.view(node, seats, instances),
             Reply::Index { id, committed, pending, current } => {
                 let own = self.coordinator.stream();
-                let others: Vec<TxnId> = pending.into_iter().filter(|txn| Some(txn.stream()) != own).collect();
+                let others: Vec<TxnId> =
+                    pending.into_iter().filter(|txn| Some(txn.stream()) != own).collect();
                 let quorum = self.thread.config.quorum.read();
                 if !current {
                     self.lose_seat("storage has granted a newer epoch");
@@ -556,8 +563,11 @@ impl Driver {
         let zone = self.thread.config.zone.clone();
         let count = self.links.len();
         let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
-        let round: Vec<usize> = (1..=count).map(|step| (self.feed_turn + step) % count).filter(usable).collect();
-        let near = |index: &&usize| self.links[**index].as_ref().is_some_and(|link| Some(&link.zone) == zone.as_ref());
+        let round: Vec<usize> =
+            (1..=count).map(|step| (self.feed_turn + step) % count).filter(usable).collect();
+        let near = |index: &&usize| {
+            self.links[**index].as_ref().is_some_and(|link| Some(&link.zone) == zone.as_ref())
+        };
         let preferred = if impatient { None } else { round.iter().find(near) };
         let Some(index) = preferred.or(round.first()).copied() else { return };
         let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
@@ -646,7 +656,8 @@ impl Driver {
             self.propose(waiting);
         }
         let (up, need) = (self.coordinator.nodes_up(), self.thread.config.quorum.write());
-        let unable = self.unable.as_ref().map_or(String::new(), |reason| format!("; a storage node says: {reason}"));
+        let unable =
+            self.unable.as_ref().map_or(String::new(), |reason| format!("; a storage node says: {reason}"));
         let reason = format!(
             "no write quorum: {up} of {} storage nodes are connected and {need} are needed{unable}",
             self.thread.config.quorum.nodes()
@@ -708,7 +719,8 @@ impl Driver {
             self.blocks.pending.iter().filter(|(_, read)| read.deadline <= now).map(|(id, _)| *id).collect();
         for id in late {
             if let Some(read) = self.blocks.pending.remove(&id) {
-                let reason = self.unable.clone().unwrap_or_else(|| "no storage node answered in time".to_owned());
+                let reason =
+                    self.unable.clone().unwrap_or_else(|| "no storage node answered in time".to_owned());
                 read.answer.give(Err(VolumeError::Unavailable(reason)));
             }
         }

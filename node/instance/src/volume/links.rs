@@ -32,7 +32,11 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// Keeps one node connected until `stop`.
-pub(super) async fn keep(config: LinkConfig, events: mpsc::UnboundedSender<LinkEvent>, stop: CancellationToken) {
+pub(super) async fn keep(
+    config: LinkConfig,
+    events: mpsc::UnboundedSender<LinkEvent>,
+    stop: CancellationToken,
+) {
     let mut generation = 0;
     let mut pause = RETRY_MIN;
     let mut refusal: Option<String> = None;
@@ -55,7 +59,12 @@ pub(super) async fn keep(config: LinkConfig, events: mpsc::UnboundedSender<LinkE
             }
             Err(reason) => {
                 if refusal.as_deref() != Some(reason.as_str()) {
-                    info!(node = config.node.0, address = config.address, reason, "storage node not connected");
+                    info!(
+                        node = config.node.0,
+                        address = config.address,
+                        reason,
+                        "storage node not connected"
+                    );
                     refusal = Some(reason);
                 }
                 pause = (pause * 2).min(RETRY_MAX);
@@ -103,9 +112,10 @@ async fn serve(
 
 fn welcome(expected: StorageId, reply: Option<&Reply>) -> Result<String, String> {
     match reply {
-        Some(Reply::Welcome { id, .. }) if *id != expected => {
-            Err(format!("it is storage node {}, not {}: the addresses are in the wrong order", id.0, expected.0))
-        }
+        Some(Reply::Welcome { id, .. }) if *id != expected => Err(format!(
+            "it is storage node {}, not {}: the addresses are in the wrong order",
+            id.0, expected.0
+        )),
         Some(Reply::Welcome { membership: Membership::Member(_), zone, .. }) => Ok(zone.clone()),
         Some(Reply::Welcome { membership: Membership::Lost(_), .. }) => {
             Err("it has lost its disk and must be readmitted before it votes".to_owned())

@@ -93,7 +93,8 @@ impl Present {
         self.queue.push((asker, now));
     }
     pub(super) fn probing(&self) -> bool {
-        let probe = |askers: &[(Asker, Millis)]| askers.iter().any(|(asker, _)| matches!(asker, Asker::Probe(_)));
+        let probe =
+            |askers: &[(Asker, Millis)]| askers.iter().any(|(asker, _)| matches!(asker, Asker::Probe(_)));
         probe(&self.queue)
             || self.round.as_ref().is_some_and(|round| probe(&round.askers))
             || self.targets.iter().any(|target| probe(&target.askers))

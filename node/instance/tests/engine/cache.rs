@@ -36,12 +36,14 @@ fn a_small_cache_over_much_data_stays_within_its_budget_and_reads_right() {
                     let mut txn = instance.begin();
                     let at = dice.roll(ROWS);
                     if round % 4 == 0 {
-                        let (range, reverse) = (KeyRange { start: key(at), end: Some(key(at + 100)) }, round % 8 == 0);
+                        let (range, reverse) =
+                            (KeyRange { start: key(at), end: Some(key(at + 100)) }, round % 8 == 0);
                         let rows = txn.scan(&range, reverse, 1000, ReadMode::Snapshot).expect("it reads");
                         assert_eq!(rows.len() as u32, 100.min(ROWS - at));
                         assert_eq!(rows.is_sorted_by(|a, b| a.0 < b.0), !reverse || rows.len() == 1);
                     } else {
-                        let row = txn.get(&key(at), ReadMode::Snapshot).expect("it reads").expect("it is there");
+                        let row =
+                            txn.get(&key(at), ReadMode::Snapshot).expect("it reads").expect("it is there");
                         assert_eq!(row, vec![at as u8; row.len()]);
                     }
                     assert!(instance.engine.stats().cache.bytes <= BUDGET);

@@ -124,7 +124,9 @@ fn who_waits_for_a_lock_is_not_doomed_by_a_commit_before_it_gets_it() {
     holder.get(&key(1), ReadMode::Update).expect("it is free");
     let mut waiter = b.begin();
     waiter.put(key(2), Bytes::from_static(b"x")).expect("it is free");
-    let waiting = std::thread::spawn(move || waiter.get(&key(1), ReadMode::Update).and_then(|seen| waiter.commit().map(|()| seen)));
+    let waiting = std::thread::spawn(move || {
+        waiter.get(&key(1), ReadMode::Update).and_then(|seen| waiter.commit().map(|()| seen))
+    });
     until_waiting(&b.engine, 1);
     a.put(&key(1), "new");
     b.link.deliver();
@@ -229,7 +231,8 @@ fn transfers_on_two_instances_never_show_a_torn_sum() {
     let mut sums = 0;
     while done.load(Ordering::SeqCst) < 2000 || sums < 200 {
         for instance in [&a, &b] {
-            let rows = instance.begin().scan(&all, sums % 2 == 0, 1000, ReadMode::Snapshot).expect("it reads");
+            let rows =
+                instance.begin().scan(&all, sums % 2 == 0, 1000, ReadMode::Snapshot).expect("it reads");
             assert_eq!(rows.len(), ACCOUNTS as usize);
             let sum: i64 = rows.iter().map(|(_, v)| number(v)).sum();
             assert_eq!(sum, i64::from(ACCOUNTS) * 100);

@@ -226,7 +226,8 @@ fn scans_merge_own_changes_with_committed_rows_in_both_directions() {
             let range = KeyRange { start: key(from), end: (to < 125).then(|| key(to)) };
             let seen = txn.scan(&range, reverse, limit, mode).expect("it reads");
             let inside = |k: &&Key| **k >= range.start && range.end.as_ref().is_none_or(|end| *k < end);
-            let mut expected: Vec<_> = mine.keys().filter(inside).map(|k| (k.clone(), mine[k].clone())).collect();
+            let mut expected: Vec<_> =
+                mine.keys().filter(inside).map(|k| (k.clone(), mine[k].clone())).collect();
             if reverse {
                 expected.reverse();
             }

@@ -96,7 +96,8 @@ impl Volume for Link {
         let mut bytes = 0;
         let upper = request.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let all = state.rows.range((Bound::Included(request.start.clone()), upper));
-        let all: Box<dyn Iterator<Item = _>> = if request.reverse { Box::new(all.rev()) } else { Box::new(all) };
+        let all: Box<dyn Iterator<Item = _>> =
+            if request.reverse { Box::new(all.rev()) } else { Box::new(all) };
         for (key, chain) in all {
             if bytes >= request.bytes_max as usize {
                 if !request.reverse {

@@ -53,7 +53,8 @@ impl Definer<'_> {
                     if table.index(new_name).is_some() {
                         return Err(duplicate_key_name(new_name));
                     }
-                    let place = table.indexes.iter().position(|index| index.name.eq_ignore_ascii_case(old_name));
+                    let place =
+                        table.indexes.iter().position(|index| index.name.eq_ignore_ascii_case(old_name));
                     let place = place.ok_or_else(|| no_such_key(old_name))?;
                     table.indexes[place].name.clone_from(new_name);
                 }
@@ -148,7 +149,10 @@ impl Definer<'_> {
                     .iter()
                     .map(|&column| row[column].display().unwrap_or_else(|| "NULL".to_owned()))
                     .collect();
-                return Err(SqlError::duplicate_entry(&shown.join("-"), &format!("{}.{}", table.name, index.name)));
+                return Err(SqlError::duplicate_entry(
+                    &shown.join("-"),
+                    &format!("{}.{}", table.name, index.name),
+                ));
             }
             txn.put(entry.key, key.clone())?;
         }
@@ -196,9 +200,10 @@ fn make_index(table: &TableDef, spec: &IndexSpec) -> SqlResult<IndexDef> {
     let mut columns = Vec::with_capacity(spec.columns.len());
     for (name, _) in &spec.columns {
         let place = table.column(name);
-        columns.push(place.ok_or_else(|| {
-            SqlError::new(1072, format!("Key column '{name}' doesn't exist in table"))
-        })?);
+        columns.push(
+            place
+                .ok_or_else(|| SqlError::new(1072, format!("Key column '{name}' doesn't exist in table")))?,
+        );
     }
     let prefixes: Vec<Option<u32>> = spec.columns.iter().map(|(_, prefix)| *prefix).collect();
     if spec.primary && table.primary().is_some() {
@@ -239,7 +244,12 @@ fn drop_index(txn: &mut dyn StoreTxn, table: &mut TableDef, name: &str, if_exist
 }
 
 /// Puts a column in its place; ordinals in indexes follow.
-fn place_column(table: &mut TableDef, column: ColumnDef, position: &Position, otherwise: usize) -> SqlResult<()> {
+fn place_column(
+    table: &mut TableDef,
+    column: ColumnDef,
+    position: &Position,
+    otherwise: usize,
+) -> SqlResult<()> {
     let at = match position {
         Position::Default => otherwise,
         Position::First => 0,
@@ -279,7 +289,10 @@ fn add_column(table: &mut TableDef, column: &ColumnDef, position: &Position) -> 
 fn drop_column(txn: &mut dyn StoreTxn, table: &mut TableDef, name: &str) -> SqlResult<()> {
     let place = table.column(name).ok_or_else(|| no_such_key(name))?;
     if table.columns.len() == 1 {
-        return Err(SqlError::new(1090, "You can't delete all columns with ALTER TABLE; use DROP TABLE instead"));
+        return Err(SqlError::new(
+            1090,
+            "You can't delete all columns with ALTER TABLE; use DROP TABLE instead",
+        ));
     }
     if table.primary().is_some_and(|primary| primary.columns.contains(&place)) {
         return Err(SqlError::unsupported("DROP COLUMN of a column of the primary key"));

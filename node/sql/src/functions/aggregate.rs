@@ -177,7 +177,8 @@ const MAX_GATHERED: usize = 64 << 20;
 
 impl Aggregate for GroupConcat {
     fn step(&mut self, args: &Args<'_>) -> SqlResult<()> {
-        let (Some(value), Some(separator), Some(distinct)) = (args.text(0), args.text(1), args.text(2)) else {
+        let (Some(value), Some(separator), Some(distinct)) = (args.text(0), args.text(1), args.text(2))
+        else {
             return Ok(());
         };
         if !distinct.is_empty() {

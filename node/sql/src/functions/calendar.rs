@@ -216,7 +216,8 @@ fn wrong_period(name: &str) -> crate::error::SqlError {
 
 fn period_add(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let (Some(period), Some(more)) = (args.int(0), args.int(1)) else { return Ok(Out::Null) };
-    let months = period_months(period).and_then(|p| p.checked_add(more)).ok_or_else(|| wrong_period("period_add"))?;
+    let months =
+        period_months(period).and_then(|p| p.checked_add(more)).ok_or_else(|| wrong_period("period_add"))?;
     Ok(Out::Int(months.div_euclid(12) * 100 + months.rem_euclid(12) + 1))
 }
 

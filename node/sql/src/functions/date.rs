@@ -38,7 +38,9 @@ fn is_time(text: &str) -> bool {
     let text = text.strip_prefix('-').unwrap_or(text);
     let colons = text.bytes().filter(|c| *c == b':').count();
     let hours = text.find(':').unwrap_or(0);
-    colons == 2 && (2..=3).contains(&hours) && text.bytes().all(|c| c.is_ascii_digit() || c == b':' || c == b'.')
+    colons == 2
+        && (2..=3).contains(&hours)
+        && text.bytes().all(|c| c.is_ascii_digit() || c == b':' || c == b'.')
 }
 
 fn warn(ctx: &Context, text: &str) {
@@ -229,13 +231,16 @@ fn shifted(at: DateTime, span: Span) -> Option<DateTime> {
 
 /// `my_date_add(base, amount, unit, sign, kind)`: the kind is what the translator knows of the result.
 fn date_add(args: &Args<'_>, ctx: &Context) -> SqlResult<Out> {
-    let (Some(base), Some(unit), Some(sign), Some(kind)) = (args.text(0), args.text(2), args.int(3), args.text(4))
+    let (Some(base), Some(unit), Some(sign), Some(kind)) =
+        (args.text(0), args.text(2), args.int(3), args.text(4))
     else {
         return Ok(Out::Null);
     };
     let span = match (args.get(1), span_of(args.get(1), &unit)) {
         (Arg::Null, _) => return Ok(Out::Null),
-        (_, Some(span)) => Span { months: span.months.saturating_mul(sign), micros: span.micros.saturating_mul(sign) },
+        (_, Some(span)) => {
+            Span { months: span.months.saturating_mul(sign), micros: span.micros.saturating_mul(sign) }
+        }
         (_, None) => return Ok(overflow(ctx)),
     };
     if let Some(fsp) = kind.strip_prefix('t') {
@@ -277,7 +282,9 @@ fn time_diff(args: &Args<'_>, ctx: &Context) -> SqlResult<Out> {
     let (Some(a), Some(b)) = (args.text(0), args.text(1)) else { return Ok(Out::Null) };
     let dated = |text: &str| !is_time(text) && parse_datetime(text).is_some();
     let difference = match (dated(&a), dated(&b)) {
-        (true, true) => parse_datetime(&a).zip(parse_datetime(&b)).map(|(a, b)| a.to_micros() - b.to_micros()),
+        (true, true) => {
+            parse_datetime(&a).zip(parse_datetime(&b)).map(|(a, b)| a.to_micros() - b.to_micros())
+        }
         (false, false) => read_time(args.get(0), ctx).zip(read_time(args.get(1), ctx)).map(|(a, b)| a - b),
         _ => None,
     };
@@ -405,8 +412,14 @@ mod tests {
     #[test]
     fn months_are_added_within_the_calendar() {
         let span = |months| Span { months, micros: 0 };
-        assert_eq!(shifted(at("2024-01-31"), span(1)).map(DateTime::date_text).as_deref(), Some("2024-02-29"));
-        assert_eq!(shifted(at("2024-02-29"), span(12)).map(DateTime::date_text).as_deref(), Some("2025-02-28"));
+        assert_eq!(
+            shifted(at("2024-01-31"), span(1)).map(DateTime::date_text).as_deref(),
+            Some("2024-02-29")
+        );
+        assert_eq!(
+            shifted(at("2024-02-29"), span(12)).map(DateTime::date_text).as_deref(),
+            Some("2025-02-28")
+        );
         assert_eq!(shifted(at("9999-12-31"), span(1)), None);
         assert_eq!(shifted(at("9999-12-31"), Span { months: 0, micros: DAY }), None);
     }

@@ -42,7 +42,9 @@ fn md5_digest(message: &[u8]) -> [u8; 16] {
     padded.extend((message.len() as u64).wrapping_mul(8).to_le_bytes());
     let mut state = [0x6745_2301_u32, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
     for block in padded.chunks_exact(64) {
-        let word = |n: usize| u32::from_le_bytes([block[4 * n], block[4 * n + 1], block[4 * n + 2], block[4 * n + 3]]);
+        let word = |n: usize| {
+            u32::from_le_bytes([block[4 * n], block[4 * n + 1], block[4 * n + 2], block[4 * n + 3]])
+        };
         let [mut a, mut b, mut c, mut d] = state;
         for i in 0..64 {
             let (f, g) = match i / 16 {
@@ -130,9 +132,17 @@ pub(crate) fn inet_ntoa(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
 
 pub(crate) fn uuid_to_bin(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let Some(text) = args.text(0) else { return Ok(Out::Null) };
-    let digits: Vec<u8> =
-        text.chars().filter(|c| !matches!(c, '-' | '{' | '}')).filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
-    Ok(if digits.len() == 32 { Out::Blob(digits.chunks(2).map(|p| p[0] << 4 | p[1]).collect()) } else { Out::Null })
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| !matches!(c, '-' | '{' | '}'))
+        .filter_map(|c| c.to_digit(16))
+        .map(|d| d as u8)
+        .collect();
+    Ok(if digits.len() == 32 {
+        Out::Blob(digits.chunks(2).map(|p| p[0] << 4 | p[1]).collect())
+    } else {
+        Out::Null
+    })
 }
 
 pub(crate) fn uuid_text(bytes: &[u8]) -> String {

@@ -253,7 +253,8 @@ impl Read {
             self.at.hour = self.at.hour % 12 + if afternoon { 12 } else { 0 };
         }
         if let Some(day) = self.day_of_year.filter(|d| *d > 0) {
-            let (_, month, day) = civil_from_days(days_from_civil(i64::from(self.at.year), 1, 1) + i64::from(day) - 1);
+            let (_, month, day) =
+                civil_from_days(days_from_civil(i64::from(self.at.year), 1, 1) + i64::from(day) - 1);
             (self.at.month, self.at.day) = (month, day);
         }
         let time = self.at.hour < 24 && self.at.minute < 60 && self.at.second < 60;
@@ -311,7 +312,10 @@ mod tests {
         };
         assert_eq!(read("01,5,2013", "%d,%m,%Y").as_deref(), Some("2013-05-01 00:00:00"));
         assert_eq!(read("May 1, 2013", "%M %d,%Y").as_deref(), Some("2013-05-01 00:00:00"));
-        assert_eq!(read("2024-02-29 09:30:17 PM", "%Y-%m-%d %h:%i:%s %p").as_deref(), Some("2024-02-29 21:30:17"));
+        assert_eq!(
+            read("2024-02-29 09:30:17 PM", "%Y-%m-%d %h:%i:%s %p").as_deref(),
+            Some("2024-02-29 21:30:17")
+        );
         assert_eq!(read("2024 060", "%Y %j").as_deref(), Some("2024-02-29 00:00:00"));
         assert_eq!(read("abc", "%Y"), None);
     }

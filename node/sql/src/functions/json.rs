@@ -9,7 +9,9 @@ use crate::error::{SqlError, SqlResult};
 
 pub(super) const FUNCTIONS: &[(&str, Scalar)] = &[
     ("json", |args, _| Ok(document(args, 0)?.map(json_out).unwrap_or(Out::Null))),
-    ("json_array", |args, _| Ok(json_out(Value::Array((0..args.len()).map(|n| value_of(args, n)).collect())))),
+    ("json_array", |args, _| {
+        Ok(json_out(Value::Array((0..args.len()).map(|n| value_of(args, n)).collect())))
+    }),
     ("json_insert", |args, _| modify(args, Mode::Insert)),
     ("json_object", object),
     ("json_quote", |args, _| Ok(args.text(0).map(|t| Value::from(&*t).to_string()).into())),
@@ -69,7 +71,10 @@ fn null_key() -> SqlError {
 
 fn object(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     if args.len() % 2 == 1 {
-        return Err(SqlError::new(1582, "Incorrect parameter count in the call to native function 'JSON_OBJECT'"));
+        return Err(SqlError::new(
+            1582,
+            "Incorrect parameter count in the call to native function 'JSON_OBJECT'",
+        ));
     }
     let mut map = Map::new();
     for at in (0..args.len()).step_by(2) {
@@ -324,7 +329,9 @@ fn holds(target: &Value, candidate: &Value) -> bool {
 }
 
 fn contains(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
-    let (Some(target), Some(candidate)) = (document(args, 0)?, document(args, 1)?) else { return Ok(Out::Null) };
+    let (Some(target), Some(candidate)) = (document(args, 0)?, document(args, 1)?) else {
+        return Ok(Out::Null);
+    };
     Ok(holds(&target, &candidate).into())
 }
 

@@ -203,7 +203,9 @@ const VOLATILE: &[(&str, Scalar)] = &[
 ///
 /// Those of SQLite, which there are none of in practice.
 pub fn register(connection: &rusqlite::Connection, context: &Context) -> SqlResult<()> {
-    for list in [STABLE, clock::FUNCTIONS, date::FUNCTIONS, calendar::FUNCTIONS, format::FUNCTIONS, json::FUNCTIONS] {
+    for list in
+        [STABLE, clock::FUNCTIONS, date::FUNCTIONS, calendar::FUNCTIONS, format::FUNCTIONS, json::FUNCTIONS]
+    {
         for (name, call) in list {
             raw::scalar(connection, context, name, true, *call)?;
         }
@@ -211,7 +213,8 @@ pub fn register(connection: &rusqlite::Connection, context: &Context) -> SqlResu
     for (name, call) in VOLATILE {
         raw::scalar(connection, context, name, false, *call)?;
     }
-    let aggregates: [&[(&str, std::ffi::c_int, MakeAggregate)]; 2] = [aggregate::AGGREGATES, json::AGGREGATES];
+    let aggregates: [&[(&str, std::ffi::c_int, MakeAggregate)]; 2] =
+        [aggregate::AGGREGATES, json::AGGREGATES];
     for (name, arguments, make) in aggregates.into_iter().flatten() {
         raw::aggregate(connection, context, name, *arguments, *make)?;
     }

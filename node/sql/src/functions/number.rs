@@ -59,7 +59,11 @@ fn divide_rounded(value: i128, by: i128) -> i128 {
 
 /// Brings a decimal to a scale, rounding half away from zero.
 pub(crate) fn rescale(value: i128, from: u32, to: u32) -> Option<i128> {
-    if to >= from { value.checked_mul(power(to - from)?) } else { Some(divide_rounded(value, power(from - to)?)) }
+    if to >= from {
+        value.checked_mul(power(to - from)?)
+    } else {
+        Some(divide_rounded(value, power(from - to)?))
+    }
 }
 
 fn out_of_range() -> SqlError {
@@ -156,7 +160,9 @@ pub(crate) fn sub(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
 pub(crate) fn sub_unsigned(args: &Args<'_>, ctx: &Context) -> SqlResult<Out> {
     let result = sub(args, ctx)?;
     match result {
-        Out::Int(value) if value < 0 => Err(SqlError::value_out_of_range("BIGINT UNSIGNED", "the expression")),
+        Out::Int(value) if value < 0 => {
+            Err(SqlError::value_out_of_range("BIGINT UNSIGNED", "the expression"))
+        }
         other => Ok(other),
     }
 }
@@ -347,7 +353,9 @@ pub(crate) fn cast_int(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
         Arg::Blob(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) if text.trim().parse::<f64>().is_ok() => Out::Int(leading_int(text)),
             // A hexadecimal literal is a number where a number is wanted.
-            _ if bytes.len() <= 8 => Out::Int(bytes.iter().fold(0u64, |n, b| (n << 8) | u64::from(*b)) as i64),
+            _ if bytes.len() <= 8 => {
+                Out::Int(bytes.iter().fold(0u64, |n, b| (n << 8) | u64::from(*b)) as i64)
+            }
             _ => Out::Int(0),
         },
         other => other.int().into(),
@@ -421,14 +429,21 @@ pub(crate) fn atan(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
 pub(crate) fn pow(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let Some((a, b)) = args.double(0).zip(args.double(1)) else { return Ok(Out::Null) };
     let value = a.powf(b);
-    if value.is_finite() { Ok(Out::Real(value)) } else { Err(SqlError::value_out_of_range("DOUBLE", "pow()")) }
+    if value.is_finite() {
+        Ok(Out::Real(value))
+    } else {
+        Err(SqlError::value_out_of_range("DOUBLE", "pow()"))
+    }
 }
 
 pub(crate) fn log(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let first = args.double(0);
     let value = match args.len() {
         1 => first.filter(|x| *x > 0.0).map(f64::ln),
-        _ => first.filter(|b| *b > 0.0 && *b != 1.0).zip(args.double(1).filter(|x| *x > 0.0)).map(|(b, x)| x.ln() / b.ln()),
+        _ => first
+            .filter(|b| *b > 0.0 && *b != 1.0)
+            .zip(args.double(1).filter(|x| *x > 0.0))
+            .map(|(b, x)| x.ln() / b.ln()),
     };
     Ok(value.into())
 }
@@ -448,7 +463,9 @@ pub(crate) fn shift_right(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
 }
 
 pub(crate) fn conv(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
-    let (Some(text), Some(from), Some(to)) = (args.text(0), args.int(1), args.int(2)) else { return Ok(Out::Null) };
+    let (Some(text), Some(from), Some(to)) = (args.text(0), args.int(1), args.int(2)) else {
+        return Ok(Out::Null);
+    };
     let valid = |base: i64| (2..=36).contains(&base.abs());
     if !valid(from) || !valid(to) {
         return Ok(Out::Null);
@@ -517,7 +534,9 @@ pub(crate) fn average(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let Some(text) = args.text(0) else { return Ok(Out::Null) };
     let scale = args.int(1).unwrap_or(4).clamp(0, 30) as u32;
     let Some((sum, count)) = text.split_once(' ') else { return Ok(Out::Null) };
-    let (Some((sum, from)), Ok(count)) = (parse_decimal(sum), count.parse::<i128>()) else { return Ok(Out::Null) };
+    let (Some((sum, from)), Ok(count)) = (parse_decimal(sum), count.parse::<i128>()) else {
+        return Ok(Out::Null);
+    };
     if count == 0 {
         return Ok(Out::Null);
     }

@@ -161,7 +161,9 @@ impl<'a> Args<'a> {
 unsafe fn slice<'a>(pointer: *const u8, length: c_int) -> &'a [u8] {
     match usize::try_from(length) {
         // SAFETY: as the caller promises.
-        Ok(length) if length > 0 && !pointer.is_null() => unsafe { std::slice::from_raw_parts(pointer, length) },
+        Ok(length) if length > 0 && !pointer.is_null() => unsafe {
+            std::slice::from_raw_parts(pointer, length)
+        },
         _ => &[],
     }
 }

@@ -389,9 +389,8 @@ pub(crate) fn find_in_set(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     if set.is_empty() {
         return Ok(Out::Int(0));
     }
-    let found = set
-        .split(|b| *b == b',')
-        .position(|part| compare(Comparison::Insensitive, part, &needle).is_eq());
+    let found =
+        set.split(|b| *b == b',').position(|part| compare(Comparison::Insensitive, part, &needle).is_eq());
     Ok(Out::Int(found.map_or(0, |n| n as i64 + 1)))
 }
 
@@ -447,7 +446,8 @@ pub(crate) fn soundex(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
 }
 
 pub(crate) fn insert(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
-    let (Some(text), Some(at), Some(count), Some(new)) = (args.text(0), args.int(1), args.int(2), args.text(3))
+    let (Some(text), Some(at), Some(count), Some(new)) =
+        (args.text(0), args.int(1), args.int(2), args.text(3))
     else {
         return Ok(Out::Null);
     };
@@ -536,7 +536,8 @@ pub(crate) fn regexp_substr(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
 /// `regexp_instr(flags, text, pattern)`.
 pub(crate) fn regexp_instr(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     let Some(text) = args.text(1) else { return Ok(Out::Null) };
-    let found = pattern(args, 2, 0)?.map(|p| p.find(&text).map_or(0, |m| text[..m.start()].chars().count() as i64 + 1));
+    let found = pattern(args, 2, 0)?
+        .map(|p| p.find(&text).map_or(0, |m| text[..m.start()].chars().count() as i64 + 1));
     Ok(found.into())
 }
 

@@ -31,7 +31,8 @@ impl Plans {
         sql_mode: &str,
     ) -> Option<Arc<Plan>> {
         let plan = self.by_text.get(sql)?;
-        let fits = plan.version == version && plan.database.as_deref() == database && plan.sql_mode == sql_mode;
+        let fits =
+            plan.version == version && plan.database.as_deref() == database && plan.sql_mode == sql_mode;
         fits.then(|| plan.clone())
     }
     pub(super) fn put(&mut self, sql: &str, plan: Arc<Plan>) {

@@ -25,7 +25,12 @@ const DEADLOCK: u16 = 1213;
 
 impl Session {
     /// Runs one statement.
-    pub(super) fn run(&mut self, sql: &str, parameters: &[Value], sink: &mut dyn ResultSink) -> SqlResult<()> {
+    pub(super) fn run(
+        &mut self,
+        sql: &str,
+        parameters: &[Value],
+        sink: &mut dyn ResultSink,
+    ) -> SqlResult<()> {
         self.begin_clock();
         let result = self.run_fresh(sql, parameters, sink);
         if let Err(error) = &result {
@@ -68,7 +73,12 @@ impl Session {
         }
     }
 
-    fn carry_out(&mut self, plan: &Arc<Plan>, parameters: &[Value], sink: &mut dyn ResultSink) -> SqlResult<()> {
+    fn carry_out(
+        &mut self,
+        plan: &Arc<Plan>,
+        parameters: &[Value],
+        sink: &mut dyn ResultSink,
+    ) -> SqlResult<()> {
         let values = BindValues { parameters, ..BindValues::default() };
         match &plan.translated.statement {
             Statement::Query(query) => self.select(query, values, sink),
@@ -465,14 +475,20 @@ impl Session {
         };
         let parameters: Vec<Value> = {
             let session = self.context.session.lock();
-            using.iter().map(|name| session.user_variables.get(name).cloned().unwrap_or(Value::Null)).collect()
+            using
+                .iter()
+                .map(|name| session.user_variables.get(name).cloned().unwrap_or(Value::Null))
+                .collect()
         };
         let plan = self.plan(&text)?;
         if plan.translated.parameters != parameters.len() {
             return Err(SqlError::new(1210, "Incorrect arguments to EXECUTE"));
         }
         if matches!(plan.translated.statement, Statement::Execute { .. } | Statement::Prepare { .. }) {
-            return Err(SqlError::new(1295, "This command is not supported in the prepared statement protocol yet"));
+            return Err(SqlError::new(
+                1295,
+                "This command is not supported in the prepared statement protocol yet",
+            ));
         }
         self.run_fresh(&text, &parameters, sink)
     }

@@ -17,7 +17,8 @@ fn sysbench_prepares_runs_and_cleans_up() {
     let server = Server::new();
     let mut client = server.client();
     client.run(SBTEST);
-    let rows: Vec<String> = (1..=300).map(|i| format!("({}, 'c{:03}', 'pad{i}')", i % 17, i * 7 % 300)).collect();
+    let rows: Vec<String> =
+        (1..=300).map(|i| format!("({}, 'c{:03}', 'pad{i}')", i % 17, i * 7 % 300)).collect();
     let insert = format!("INSERT INTO sbtest1(k, c, pad) VALUES{}", rows.join(", "));
     let answer = client.run(&insert);
     assert_eq!((answer.done[0].affected_rows, answer.done[0].last_insert_id), (300, 1));
@@ -32,15 +33,24 @@ fn sysbench_prepares_runs_and_cleans_up() {
     assert_eq!(text("SELECT c FROM sbtest1 WHERE id=?", &one(5)), "c035");
     assert_eq!(text("SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ?", &two(1, 3)), "c007 c014 c021");
     assert_eq!(text("SELECT SUM(k) FROM sbtest1 WHERE id BETWEEN ? AND ?", &two(1, 4)), "10");
-    assert_eq!(text("SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c", &two(42, 44)), "c001 c008 c294");
-    assert_eq!(text("SELECT DISTINCT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c", &two(42, 44)), "c001 c008 c294");
+    assert_eq!(
+        text("SELECT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c", &two(42, 44)),
+        "c001 c008 c294"
+    );
+    assert_eq!(
+        text("SELECT DISTINCT c FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c", &two(42, 44)),
+        "c001 c008 c294"
+    );
     text("UPDATE sbtest1 SET k=k+1 WHERE id=?", &one(5));
     text("UPDATE sbtest1 SET c=? WHERE id=?", &["changed".into(), Value::Int(5)]);
     assert_eq!(text("SELECT k, c FROM sbtest1 WHERE id=?", &one(5)), "6,changed");
     assert_eq!(text("SELECT COUNT(*) FROM sbtest1 WHERE k=?", &one(6)), "19");
     text("DELETE FROM sbtest1 WHERE id=?", &one(5));
     assert_eq!(text("SELECT id FROM sbtest1 WHERE k=? AND id < 30", &one(6)), "6 23");
-    text("INSERT INTO sbtest1 (id, k, c, pad) VALUES (?, ?, ?, ?)", &[Value::Int(5), Value::Int(1), "x".into(), "y".into()]);
+    text(
+        "INSERT INTO sbtest1 (id, k, c, pad) VALUES (?, ?, ?, ?)",
+        &[Value::Int(5), Value::Int(1), "x".into(), "y".into()],
+    );
     assert_eq!(text("SELECT COUNT(*) FROM sbtest1", &[]), "300");
     // Every row has one index entry.
     assert_eq!(server.store.count(&table_range(16)), 600);
@@ -93,16 +103,31 @@ fn columns_that_are_not_given_or_do_not_fit_are_errors_of_mysql() {
     let server = Server::new();
     let mut client = server.client();
     client.run("CREATE TABLE t (id INT PRIMARY KEY, a TINYINT NOT NULL, b VARCHAR(3), d DATE)");
-    assert_eq!(client.error("INSERT INTO t (id) VALUES (1)"), (1364, "Field 'a' doesn't have a default value".into()));
-    assert_eq!(client.error("INSERT INTO t (id, a) VALUES (1, NULL)"), (1048, "Column 'a' cannot be null".into()));
-    assert_eq!(client.error("INSERT INTO t (id, a) VALUES (1, 200)"), (1264, "Out of range value for column 'a' at row 1".into()));
-    assert_eq!(client.error("INSERT INTO t (id, a, b) VALUES (1, 2, 'abcd')"), (1406, "Data too long for column 'b' at row 1".into()));
+    assert_eq!(
+        client.error("INSERT INTO t (id) VALUES (1)"),
+        (1364, "Field 'a' doesn't have a default value".into())
+    );
+    assert_eq!(
+        client.error("INSERT INTO t (id, a) VALUES (1, NULL)"),
+        (1048, "Column 'a' cannot be null".into())
+    );
+    assert_eq!(
+        client.error("INSERT INTO t (id, a) VALUES (1, 200)"),
+        (1264, "Out of range value for column 'a' at row 1".into())
+    );
+    assert_eq!(
+        client.error("INSERT INTO t (id, a, b) VALUES (1, 2, 'abcd')"),
+        (1406, "Data too long for column 'b' at row 1".into())
+    );
     let wrong = client.error("INSERT INTO t (id, a) VALUES (1, 1), (2, 'x')");
     assert_eq!(wrong, (1366, "Incorrect integer value: 'x' for column 'a' at row 2".into()));
     assert_eq!(client.error("INSERT INTO t VALUES (1, 2)").0, 1136);
     assert_eq!(client.error("INSERT INTO t (id, a, d) VALUES (1, 2, '2024-02-30')").0, 1292);
     assert_eq!(client.error("INSERT INTO t (id, zz) VALUES (1, 2)").0, 1054);
-    assert_eq!(client.error("INSERT INTO nothing VALUES (1)"), (1146, "Table 'test.nothing' doesn't exist".into()));
+    assert_eq!(
+        client.error("INSERT INTO nothing VALUES (1)"),
+        (1146, "Table 'test.nothing' doesn't exist".into())
+    );
     assert_eq!(client.rows("SELECT COUNT(*) FROM t"), "0");
     client.run("SET sql_mode = ''");
     client.run("INSERT INTO t (id, a, b) VALUES (1, 200, 'abcd')");
@@ -137,7 +162,10 @@ fn updates_see_the_rows_as_they_were_before_the_statement() {
     client.run("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)");
     // An index that the statement itself changes: no row is met twice.
     let answer = client.run("UPDATE t SET x = x + 1 WHERE x >= 1");
-    assert_eq!((answer.done[0].affected_rows, answer.done[0].info.as_str()), (3, "Rows matched: 3  Changed: 3  Warnings: 0"));
+    assert_eq!(
+        (answer.done[0].affected_rows, answer.done[0].info.as_str()),
+        (3, "Rows matched: 3  Changed: 3  Warnings: 0")
+    );
     assert_eq!(client.rows("SELECT id, x FROM t"), "1,2 2,3 3,4");
     client.run("INSERT INTO t SELECT id + 10, x FROM t");
     assert_eq!(client.rows("SELECT COUNT(*) FROM t"), "6");

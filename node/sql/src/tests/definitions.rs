@@ -105,7 +105,10 @@ fn a_snapshot_older_than_a_definition_is_an_error_and_no_wrong_result() {
     assert_eq!(a.rows("SELECT id FROM t WHERE v = 1"), "1");
     b.run("CREATE INDEX kv ON t (v)");
     // The index has no entries at the transaction's snapshot.
-    assert_eq!(a.error("SELECT id FROM t WHERE v = 1"), (1412, "Table definition has changed, please retry transaction".into()));
+    assert_eq!(
+        a.error("SELECT id FROM t WHERE v = 1"),
+        (1412, "Table definition has changed, please retry transaction".into())
+    );
     assert!(a.0.in_transaction());
     assert_eq!(a.rows("SELECT id FROM t WHERE v = 1 FOR UPDATE"), "1");
     a.run("COMMIT");

@@ -68,14 +68,39 @@ impl Random {
     fn query(&mut self) -> String {
         let direction = self.pick(&["", " DESC"]);
         match self.below(8) {
-            0 => format!("SELECT id FROM s WHERE {} ORDER BY id{direction} LIMIT {} OFFSET {}", self.where_clause(""), self.below(8), self.below(4)),
-            1 => format!("SELECT id,k FROM s WHERE {} ORDER BY k{direction},c{direction},id{direction} LIMIT {}", self.where_clause(""), 1 + self.below(9)),
+            0 => format!(
+                "SELECT id FROM s WHERE {} ORDER BY id{direction} LIMIT {} OFFSET {}",
+                self.where_clause(""),
+                self.below(8),
+                self.below(4)
+            ),
+            1 => format!(
+                "SELECT id,k FROM s WHERE {} ORDER BY k{direction},c{direction},id{direction} LIMIT {}",
+                self.where_clause(""),
+                1 + self.below(9)
+            ),
             2 => format!("SELECT id FROM s WHERE {} ORDER BY c,id DESC", self.where_clause("")),
-            3 => format!("SELECT k,count(*),min(id),max(lower(c)) FROM s WHERE {} GROUP BY k ORDER BY k", self.where_clause("")),
+            3 => format!(
+                "SELECT k,count(*),min(id),max(lower(c)) FROM s WHERE {} GROUP BY k ORDER BY k",
+                self.where_clause("")
+            ),
             4 => format!("SELECT DISTINCT k,lower(c) FROM s WHERE {} ORDER BY 1,2", self.where_clause("")),
-            5 => format!("SELECT a.id,b.id FROM s a JOIN s b ON a.k=b.k AND a.c=b.c WHERE {} AND {} ORDER BY 1,2 LIMIT 20", self.where_clause("a."), self.where_clause("b.")),
-            6 => format!("SELECT a.id,b.id FROM s a LEFT JOIN s b ON b.id=a.k AND {} WHERE {} ORDER BY 1,2", self.condition("b."), self.where_clause("a.")),
-            _ => format!("SELECT id FROM s a WHERE {} AND {}EXISTS(SELECT 1 FROM s b WHERE b.c=a.c AND b.id<>a.id AND {}) ORDER BY id", self.where_clause("a."), self.pick(&["", "NOT "]), self.condition("b.")),
+            5 => format!(
+                "SELECT a.id,b.id FROM s a JOIN s b ON a.k=b.k AND a.c=b.c WHERE {} AND {} ORDER BY 1,2 LIMIT 20",
+                self.where_clause("a."),
+                self.where_clause("b.")
+            ),
+            6 => format!(
+                "SELECT a.id,b.id FROM s a LEFT JOIN s b ON b.id=a.k AND {} WHERE {} ORDER BY 1,2",
+                self.condition("b."),
+                self.where_clause("a.")
+            ),
+            _ => format!(
+                "SELECT id FROM s a WHERE {} AND {}EXISTS(SELECT 1 FROM s b WHERE b.c=a.c AND b.id<>a.id AND {}) ORDER BY id",
+                self.where_clause("a."),
+                self.pick(&["", "NOT "]),
+                self.condition("b.")
+            ),
         }
     }
 }
@@ -111,7 +136,9 @@ fn native_rows(connection: &Connection, sql: &str) -> String {
 /// Sends SQLite's SQL to the session's tables.
 fn our_rows(client: &mut Client, table: &Arc<TableDef>, sql: &str) -> String {
     let module = module_name("test", "s", Access::Snapshot);
-    let sql = sql.replace("FROM s", &format!("FROM \"{module}\"")).replace("JOIN s ", &format!("JOIN \"{module}\" "));
+    let sql = sql
+        .replace("FROM s", &format!("FROM \"{module}\""))
+        .replace("JOIN s ", &format!("JOIN \"{module}\" "));
     let query = Query {
         sql,
         binds: Vec::new(),
@@ -136,7 +163,11 @@ fn random_queries_give_the_same_rows_as_sqlites_own_tables() {
     let native = native();
     client.run("CREATE TABLE s (id BIGINT PRIMARY KEY, k BIGINT, c VARCHAR(10), KEY a (k, c), KEY b (c))");
     let schemas = Arc::new(SchemaCache::new(Arc::new(server.store.clone())));
-    let table = schemas.view(Freshness::Local, Arc::default()).table("test", "s").expect("the catalog").expect("the table");
+    let table = schemas
+        .view(Freshness::Local, Arc::default())
+        .table("test", "s")
+        .expect("the catalog")
+        .expect("the table");
     let mut random = Random(424_242);
     for i in 0..150_u64 {
         let (k, c) = (random.number().replace(".5", ""), random.text());

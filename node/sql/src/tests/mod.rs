@@ -103,7 +103,8 @@ fn text_of(rows: &[Vec<Value>]) -> String {
     let rows: Vec<String> = rows
         .iter()
         .map(|row| {
-            let cells: Vec<String> = row.iter().map(|v| v.display().unwrap_or_else(|| "NULL".to_owned())).collect();
+            let cells: Vec<String> =
+                row.iter().map(|v| v.display().unwrap_or_else(|| "NULL".to_owned())).collect();
             cells.join(",")
         })
         .collect();

@@ -33,7 +33,10 @@ fn results_have_types_and_origins() {
     client.run("INSERT INTO t VALUES (1, 5, 2, x'00ff')");
     let answer = client.run("SELECT id AS i, u, d, b, COUNT(*) FROM t AS x GROUP BY id");
     let row = &answer.rows[0];
-    assert_eq!(row[..4], [Value::Int(1), Value::UInt(5), Value::Text("2.00".into()), Value::Bytes(vec![0, 255])]);
+    assert_eq!(
+        row[..4],
+        [Value::Int(1), Value::UInt(5), Value::Text("2.00".into()), Value::Bytes(vec![0, 255])]
+    );
     let first = &answer.columns[0];
     assert_eq!(
         (first.name.as_str(), first.org_name.as_str(), first.table.as_str(), first.org_table.as_str()),
@@ -46,16 +49,28 @@ fn the_statements_of_issue_are_answered() {
     let server = Server::new();
     let mut client = server.client();
     client.run("CREATE TABLE a (id INT PRIMARY KEY, g INT, KEY (g)); CREATE TABLE b (id INT PRIMARY KEY, a INT, KEY (a))");
-    client.run("INSERT INTO a VALUES (1, 1), (2, 1), (3, 2), (4, NULL); INSERT INTO b VALUES (1, 1), (2, 1), (3, 3)");
+    client.run(
+        "INSERT INTO a VALUES (1, 1), (2, 1), (3, 2), (4, NULL); INSERT INTO b VALUES (1, 1), (2, 1), (3, 3)",
+    );
     assert_eq!(client.rows("SELECT a.id, b.id FROM a JOIN b ON b.a = a.id ORDER BY 1, 2"), "1,1 1,2 3,3");
-    assert_eq!(client.rows("SELECT a.id, COUNT(b.id) FROM a LEFT JOIN b ON b.a = a.id GROUP BY a.id ORDER BY a.id"), "1,2 2,0 3,1 4,0");
+    assert_eq!(
+        client.rows("SELECT a.id, COUNT(b.id) FROM a LEFT JOIN b ON b.a = a.id GROUP BY a.id ORDER BY a.id"),
+        "1,2 2,0 3,1 4,0"
+    );
     assert_eq!(client.rows("SELECT g, COUNT(*) FROM a GROUP BY g HAVING COUNT(*) > 1"), "1,2");
-    assert_eq!(client.rows("SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.a = a.id) ORDER BY id DESC"), "3 1");
+    assert_eq!(
+        client.rows("SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.a = a.id) ORDER BY id DESC"),
+        "3 1"
+    );
     assert_eq!(client.rows("SELECT id FROM a WHERE g IS NULL"), "4");
     assert_eq!(client.rows("SELECT id FROM a WHERE id IN (3, 1, 9) ORDER BY id LIMIT 1 OFFSET 1"), "3");
     assert_eq!(client.rows("SELECT id FROM a WHERE g <=> NULL"), "4");
     assert_eq!(client.rows("SHOW TABLES"), "a b");
-    assert_eq!(client.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'test' ORDER BY 1"), "a b");
+    assert_eq!(
+        client
+            .rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'test' ORDER BY 1"),
+        "a b"
+    );
     assert_eq!(client.rows("SELECT DATABASE(), @@autocommit"), "test,1");
     client.run("SET @x = 2");
     assert_eq!(client.rows("SELECT id FROM a WHERE id = @x"), "2");

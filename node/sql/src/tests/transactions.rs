@@ -92,7 +92,10 @@ fn a_deadlock_rolls_one_transaction_back() {
         std::thread::yield_now();
     }
     let (code, message) = b.error("UPDATE t SET n = 13 WHERE id = 1");
-    assert_eq!((code, message.as_str()), (1213, "Deadlock found when trying to get lock; try restarting transaction"));
+    assert_eq!(
+        (code, message.as_str()),
+        (1213, "Deadlock found when trying to get lock; try restarting transaction")
+    );
     assert!(!b.0.in_transaction());
     waiting.join().expect("the other one goes on");
     assert_eq!(b.rows("SELECT n FROM t"), "11 12");

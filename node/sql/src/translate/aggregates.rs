@@ -11,9 +11,25 @@ use crate::types::{ColumnType, LobKind};
 pub(crate) fn is_aggregate(name: &str) -> bool {
     matches!(
         name,
-        "count" | "sum" | "avg" | "min" | "max" | "group_concat" | "bit_and" | "bit_or" | "bit_xor" | "std"
-            | "stddev" | "stddev_pop" | "stddev_samp" | "variance" | "var_pop" | "var_samp" | "any_value"
-            | "json_arrayagg" | "json_objectagg"
+        "count"
+            | "sum"
+            | "avg"
+            | "min"
+            | "max"
+            | "group_concat"
+            | "bit_and"
+            | "bit_or"
+            | "bit_xor"
+            | "std"
+            | "stddev"
+            | "stddev_pop"
+            | "stddev_samp"
+            | "variance"
+            | "var_pop"
+            | "var_samp"
+            | "any_value"
+            | "json_arrayagg"
+            | "json_objectagg"
     )
 }
 
@@ -21,8 +37,17 @@ pub(crate) fn is_aggregate(name: &str) -> bool {
 pub(crate) fn is_window(name: &str) -> bool {
     matches!(
         name,
-        "row_number" | "rank" | "dense_rank" | "lag" | "lead" | "ntile" | "first_value" | "last_value"
-            | "nth_value" | "percent_rank" | "cume_dist"
+        "row_number"
+            | "rank"
+            | "dense_rank"
+            | "lag"
+            | "lead"
+            | "ntile"
+            | "first_value"
+            | "last_value"
+            | "nth_value"
+            | "percent_rank"
+            | "cume_dist"
     )
 }
 
@@ -43,9 +68,10 @@ impl Binder<'_> {
         }
         let outer = std::mem::replace(&mut self.in_aggregate, call.over.is_none());
         // Names inside are columns, never aliases of the select list.
-        let alias_use = self.scopes.last_mut().map(|s| {
-            std::mem::replace(&mut s.alias_use, super::scope::AliasUse::AfterColumns)
-        });
+        let alias_use = self
+            .scopes
+            .last_mut()
+            .map(|s| std::mem::replace(&mut s.alias_use, super::scope::AliasUse::AfterColumns));
         let bound = self.aggregate_of_args(call);
         if let (Some(alias_use), Some(scope)) = (alias_use, self.scopes.last_mut()) {
             scope.alias_use = alias_use;
@@ -96,7 +122,8 @@ impl Binder<'_> {
             "group_concat" => self.group_concat(call, &args),
             "bit_and" | "bit_or" | "bit_xor" => {
                 let sql = self.sql(first);
-                Ok(Bound::new(format!("my_{}(cast_int({sql}))", call.name), ColumnType::BIGINT_UNSIGNED).not_null())
+                Ok(Bound::new(format!("my_{}(cast_int({sql}))", call.name), ColumnType::BIGINT_UNSIGNED)
+                    .not_null())
             }
             "json_arrayagg" => {
                 let sql = self.json_values(&args).join(",");
@@ -250,7 +277,10 @@ impl Binder<'_> {
                     Class::Int | Class::Decimal => {
                         let scale = u32::from(scale) + if call.name == "avg" { 4 } else { 0 };
                         let inner = format!("{}(CAST({sql} AS REAL)){over}", call.name);
-                        Bound::new(format!("dec_cast({inner},65,{scale})"), decimal(u32::from(precision) + 22, scale))
+                        Bound::new(
+                            format!("dec_cast({inner},65,{scale})"),
+                            decimal(u32::from(precision) + 22, scale),
+                        )
                     }
                     _ => Bound::new(format!("{}({sql}){over}", call.name), ColumnType::DOUBLE),
                 }

@@ -59,16 +59,6 @@ impl BinaryOp {
                 | Self::GreaterEqual
         )
     }
-    /// The comparison with its sides exchanged.
-    pub(crate) fn mirrored(self) -> Self {
-        match self {
-            Self::Less => Self::Greater,
-            Self::LessEqual => Self::GreaterEqual,
-            Self::Greater => Self::Less,
-            Self::GreaterEqual => Self::LessEqual,
-            other => other,
-        }
-    }
 }
 
 /// An expression.
@@ -464,7 +454,10 @@ pub(crate) enum SetPart {
     /// Scope, name, value; value `None`: DEFAULT.
     System(Scope, String, Option<Expr>),
     User(String, Expr),
-    Names { charset: Option<String>, collation: Option<String> },
+    Names {
+        charset: Option<String>,
+        collation: Option<String>,
+    },
 }
 
 /// A statement.
@@ -475,27 +468,65 @@ pub(crate) enum Statement {
     Update(Box<UpdateStatement>),
     Delete(Box<DeleteStatement>),
     Explain(Box<Statement>),
-    CreateDatabase { name: String, if_not_exists: bool, charset: Option<String>, collation: Option<String> },
-    DropDatabase { name: String, if_exists: bool },
+    CreateDatabase {
+        name: String,
+        if_not_exists: bool,
+        charset: Option<String>,
+        collation: Option<String>,
+    },
+    DropDatabase {
+        name: String,
+        if_exists: bool,
+    },
     CreateTable(Box<CreateTable>),
-    CreateTableLike { name: Name, like: Name, if_not_exists: bool },
-    DropTable { tables: Vec<Name>, if_exists: bool },
+    CreateTableLike {
+        name: Name,
+        like: Name,
+        if_not_exists: bool,
+    },
+    DropTable {
+        tables: Vec<Name>,
+        if_exists: bool,
+    },
     Truncate(Name),
     RenameTable(Vec<(Name, Name)>),
-    AlterTable { table: Name, items: Vec<AlterItem> },
-    CreateIndex { table: Name, index: crate::plan::IndexSpec },
-    DropIndex { table: Name, name: String },
+    AlterTable {
+        table: Name,
+        items: Vec<AlterItem>,
+    },
+    CreateIndex {
+        table: Name,
+        index: crate::plan::IndexSpec,
+    },
+    DropIndex {
+        table: Name,
+        name: String,
+    },
     Transaction(crate::plan::Transaction),
     Set(Vec<SetPart>),
     Use(String),
     Show(ShowStatement),
-    Prepare { name: String, text: Expr },
-    Execute { name: String, using: Vec<String> },
+    Prepare {
+        name: String,
+        text: Expr,
+    },
+    Execute {
+        name: String,
+        using: Vec<String>,
+    },
     Deallocate(String),
     Do(Vec<Expr>),
-    Kill { connection: bool, id: u64 },
+    Kill {
+        connection: bool,
+        id: u64,
+    },
     AlterSystem(String),
     /// ANALYZE, CHECK, OPTIMIZE, REPAIR TABLE: answers a row per table.
-    TableMaintenance { operation: &'static str, tables: Vec<Name> },
-    Nothing { commits: bool },
+    TableMaintenance {
+        operation: &'static str,
+        tables: Vec<Name>,
+    },
+    Nothing {
+        commits: bool,
+    },
 }

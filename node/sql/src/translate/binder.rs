@@ -106,13 +106,7 @@ impl<'a> Binder<'a> {
         let mut binds = std::mem::take(&mut self.binds);
         // What was translated and then not needed may have left binds that SQLite would not know.
         binds.truncate(highest_parameter(&sql));
-        Query {
-            sql,
-            binds,
-            columns,
-            tables: std::mem::take(&mut self.tables),
-            locking: self.locking,
-        }
+        Query { sql, binds, columns, tables: std::mem::take(&mut self.tables), locking: self.locking }
     }
 
     /// The database of a name: its own or the session's.
@@ -319,7 +313,8 @@ pub(crate) fn table_matches(table: &ScopeTable, qualifier: &[String]) -> bool {
         [] => true,
         [name] => same(&table.alias, name),
         [database, name] => {
-            same(&table.alias, name) && table.database.as_ref().is_some_and(|d| d.eq_ignore_ascii_case(database))
+            same(&table.alias, name)
+                && table.database.as_ref().is_some_and(|d| d.eq_ignore_ascii_case(database))
         }
         _ => false,
     }

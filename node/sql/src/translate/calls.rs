@@ -191,15 +191,19 @@ impl Binder<'_> {
         }
         match call.name.as_str() {
             "if" | "ifnull" | "coalesce" | "nullif" | "greatest" | "least" => self.conditional(call),
-            "abs" | "ceil" | "ceiling" | "floor" | "round" | "truncate" | "mod" | "sign" => self.rounding(call),
+            "abs" | "ceil" | "ceiling" | "floor" | "round" | "truncate" | "mod" | "sign" => {
+                self.rounding(call)
+            }
             "now" | "current_timestamp" | "localtime" | "localtimestamp" | "sysdate" | "utc_timestamp"
-            | "curdate" | "current_date" | "utc_date" | "curtime" | "current_time" | "utc_time" => self.clock(call),
-            "extract" | "timestampdiff" | "timestampadd" | "timestamp" | "time" | "str_to_date" | "timediff"
-            | "addtime" | "subtime" | "unix_timestamp" | "from_unixtime" | "sec_to_time" | "time_to_sec"
-            | "maketime" | "convert_tz" | "get_format" => self.temporal_call(call),
-            "locate" | "instr" | "field" | "trim" | "char" | "interval" | "regexp_replace" | "regexp_substr"
-            | "regexp_instr" | "collation" | "charset" | "coercibility" | "strcmp" | "concat" | "weight_string"
-            | "isnull" | "uuid_to_bin" | "bin_to_uuid" => self.string_call(call),
+            | "curdate" | "current_date" | "utc_date" | "curtime" | "current_time" | "utc_time" => {
+                self.clock(call)
+            }
+            "extract" | "timestampdiff" | "timestampadd" | "timestamp" | "time" | "str_to_date"
+            | "timediff" | "addtime" | "subtime" | "unix_timestamp" | "from_unixtime" | "sec_to_time"
+            | "time_to_sec" | "maketime" | "convert_tz" | "get_format" => self.temporal_call(call),
+            "locate" | "instr" | "field" | "trim" | "char" | "interval" | "regexp_replace"
+            | "regexp_substr" | "regexp_instr" | "collation" | "charset" | "coercibility" | "strcmp"
+            | "concat" | "weight_string" | "isnull" | "uuid_to_bin" | "bin_to_uuid" => self.string_call(call),
             _ => self.simple(call),
         }
     }
@@ -290,7 +294,8 @@ impl Binder<'_> {
                 let args = self.args(call, 2, 2)?;
                 let test = self.compare_bound(BinaryOp::Equal, &args[0], &args[1])?.sql;
                 let value = self.sql(&args[0]);
-                let bound = Bound::new(format!("(CASE WHEN {test} THEN NULL ELSE {value} END)"), args[0].ty.clone());
+                let bound =
+                    Bound::new(format!("(CASE WHEN {test} THEN NULL ELSE {value} END)"), args[0].ty.clone());
                 Ok(self.with_strength(bound, &args[..1]))
             }
             "greatest" | "least" => {
@@ -397,8 +402,7 @@ impl Binder<'_> {
                 let [amount, base] = call.args.as_slice() else { return Err(wrong_count("timestampadd")) };
                 let (start, end) = (amount.start, amount.end);
                 let interval = Interval { amount: amount.clone(), unit };
-                let kind =
-                    super::ast::ExprKind::DateAdd(Box::new(base.clone()), Box::new(interval), false);
+                let kind = super::ast::ExprKind::DateAdd(Box::new(base.clone()), Box::new(interval), false);
                 return self.expr(&Expr { kind, start, end });
             }
             "extract" | "timestampdiff" => {
@@ -406,7 +410,10 @@ impl Binder<'_> {
                 let args = self.args(call, count, count)?;
                 let rendered: Vec<String> = args.iter().map(|a| self.sql(a)).collect();
                 let ours = if count == 1 { "my_extract" } else { "timestamp_diff" };
-                return Ok(Bound::new(format!("{ours}('{unit}',{})", rendered.join(",")), ColumnType::BIGINT));
+                return Ok(Bound::new(
+                    format!("{ours}('{unit}',{})", rendered.join(",")),
+                    ColumnType::BIGINT,
+                ));
             }
             _ => {}
         }
@@ -422,9 +429,10 @@ impl Binder<'_> {
         let first = sql.first().cloned().unwrap_or_default();
         Ok(match call.name.as_str() {
             "time" => Bound::new(format!("to_time({first},{digits})"), ColumnType::Time(digits)),
-            "timestamp" if args.len() == 2 => {
-                Bound::new(format!("add_time(to_datetime({first},{most}),{},1,{most})", sql[1]), ColumnType::DateTime(most))
-            }
+            "timestamp" if args.len() == 2 => Bound::new(
+                format!("add_time(to_datetime({first},{most}),{},1,{most})", sql[1]),
+                ColumnType::DateTime(most),
+            ),
             "timestamp" => Bound::new(format!("to_datetime({first},{digits})"), ColumnType::DateTime(digits)),
             "timediff" => Bound::new(format!("time_diff({list},{most})"), ColumnType::Time(most)),
             "addtime" | "subtime" => {
@@ -437,11 +445,14 @@ impl Binder<'_> {
                 Bound::new(format!("add_time({list},{sign},{most})"), ty)
             }
             "str_to_date" => self.str_to_date(&args, &list),
-            "unix_timestamp" if digits > 0 => {
-                Bound::new(format!("unix_timestamp({list})"), super::typing::decimal(12 + u32::from(digits), u32::from(digits)))
-            }
+            "unix_timestamp" if digits > 0 => Bound::new(
+                format!("unix_timestamp({list})"),
+                super::typing::decimal(12 + u32::from(digits), u32::from(digits)),
+            ),
             "unix_timestamp" => Bound::new(format!("unix_timestamp({list})"), ColumnType::BIGINT),
-            "from_unixtime" if args.len() == 2 => Bound::new(format!("from_unixtime({list})"), varchar(255, self.collation)),
+            "from_unixtime" if args.len() == 2 => {
+                Bound::new(format!("from_unixtime({list})"), varchar(255, self.collation))
+            }
             "from_unixtime" => {
                 let scale = match class(&args[0].ty) {
                     Class::Int => 0,
@@ -550,9 +561,10 @@ impl Binder<'_> {
             "char" => {
                 let sql = list(self);
                 match &call.keyword {
-                    Some(charset) if charset != "binary" => {
-                        Bound::new(format!("my_text(my_char({sql}))"), varchar(4 * args.len() as u32, self.collation))
-                    }
+                    Some(charset) if charset != "binary" => Bound::new(
+                        format!("my_text(my_char({sql}))"),
+                        varchar(4 * args.len() as u32, self.collation),
+                    ),
                     _ => Bound::new(format!("my_char({sql})"), ColumnType::VarBinary(4 * args.len() as u32)),
                 }
             }
@@ -582,7 +594,10 @@ impl Binder<'_> {
             "bin_to_uuid" => Bound::new(format!("bin_to_uuid({})", list(self)), varchar(36, self.collation)),
             "weight_string" => {
                 let sql = list(self);
-                Bound::new(format!("weight_string({sql},{})", quote_text(collation)), ColumnType::Blob(LobKind::Long))
+                Bound::new(
+                    format!("weight_string({sql},{})", quote_text(collation)),
+                    ColumnType::Blob(LobKind::Long),
+                )
             }
             _ => {
                 let length = args.iter().fold(0u32, |n, a| n.saturating_add(text_length(&a.ty)));

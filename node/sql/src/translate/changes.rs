@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::ast::{
-    DeleteStatement, Expr, ExprKind, InsertStatement, InsertValues, Limit, OrderItem, TableRef, UpdateStatement,
+    DeleteStatement, Expr, ExprKind, InsertStatement, InsertValues, Limit, OrderItem, TableRef,
+    UpdateStatement,
 };
 use super::binder::{Binder, DuplicateRow, table_matches};
 use super::scope::{Bound, Scope};
@@ -90,8 +91,11 @@ impl Binder<'_> {
             metas.push(ColumnMeta::expression("", bound.ty));
             list.push(sql);
         }
-        let expressions =
-            if list.is_empty() { None } else { Some(self.finish(format!("SELECT {}", list.join(",")), metas)) };
+        let expressions = if list.is_empty() {
+            None
+        } else {
+            Some(self.finish(format!("SELECT {}", list.join(",")), metas))
+        };
         Ok(InsertRow { cells, expressions })
     }
 
@@ -157,10 +161,14 @@ impl Binder<'_> {
         let mut sql = sql;
         for at in targets {
             let Some(scope) = self.scopes.last() else { break };
-            let Some((table, alias)) = scope.tables.get(*at).and_then(|t| t.table.clone().map(|d| (d, t.sql.clone())))
+            let Some((table, alias)) =
+                scope.tables.get(*at).and_then(|t| t.table.clone().map(|d| (d, t.sql.clone())))
             else {
                 let name = scope.tables.get(*at).map_or(String::new(), |t| t.alias.clone());
-                return Err(SqlError::new(1288, format!("The target table {name} of the UPDATE is not updatable")));
+                return Err(SqlError::new(
+                    1288,
+                    format!("The target table {name} of the UPDATE is not updatable"),
+                ));
             };
             let shared = TableUse { table: table.clone(), access: Access::Share };
             let old = format!("{} AS {alias}", super::scope::quote(&shared.module()));
@@ -263,7 +271,8 @@ impl Binder<'_> {
         for (qualifier, name, _) in &update.assignments {
             let mut found = None;
             for (at, table) in scope.tables.iter().enumerate().filter(|(_, t)| table_matches(t, qualifier)) {
-                let Some(ordinal) = table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)) else {
+                let Some(ordinal) = table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))
+                else {
                     continue;
                 };
                 if found.is_some() {
@@ -277,7 +286,10 @@ impl Binder<'_> {
             let computed = scope.tables[place.0].table.as_ref().is_none_or(|t| t.id == 0);
             if computed {
                 let name = &scope.tables[place.0].alias;
-                return Err(SqlError::new(1288, format!("The target table {name} of the UPDATE is not updatable")));
+                return Err(SqlError::new(
+                    1288,
+                    format!("The target table {name} of the UPDATE is not updatable"),
+                ));
             }
             places.push(place);
         }
@@ -374,7 +386,9 @@ fn insert_columns(table: &TableDef, names: Option<&[String]>) -> SqlResult<Vec<u
     let Some(names) = names else { return Ok((0..table.columns.len()).collect()) };
     let mut columns = Vec::with_capacity(names.len());
     for name in names {
-        let Some(ordinal) = table.column(name) else { return Err(SqlError::unknown_column(name, "field list")) };
+        let Some(ordinal) = table.column(name) else {
+            return Err(SqlError::unknown_column(name, "field list"));
+        };
         if columns.contains(&ordinal) {
             return Err(SqlError::new(1110, format!("Column '{name}' specified twice")));
         }

@@ -335,7 +335,10 @@ impl Binder<'_> {
         }
         let not = if not { "NOT " } else { "" };
         let (left, right) = (left.join(","), right.join(","));
-        Ok(Bound::new(format!("(({left}) {not}IN (SELECT {right} FROM ({sql}) AS {alias}))"), ColumnType::BIGINT))
+        Ok(Bound::new(
+            format!("(({left}) {not}IN (SELECT {right} FROM ({sql}) AS {alias}))"),
+            ColumnType::BIGINT,
+        ))
     }
 
     /// `x IN (a, b, …)`.
@@ -366,7 +369,12 @@ impl Binder<'_> {
     }
 
     /// `x IN (SELECT …)`.
-    pub(crate) fn in_query(&mut self, value: &Expr, query: &super::ast::Query, not: bool) -> SqlResult<Bound> {
+    pub(crate) fn in_query(
+        &mut self,
+        value: &Expr,
+        query: &super::ast::Query,
+        not: bool,
+    ) -> SqlResult<Bound> {
         if let ExprKind::Row(items) = &value.kind {
             return self.in_query_rows(items, query, not);
         }

@@ -78,7 +78,9 @@ fn column_def(spec: &ColumnSpec, table: Collation) -> SqlResult<ColumnDef> {
     if matches!(spec.default, Some(DefaultSpec::Null)) && !nullable {
         return Err(invalid());
     }
-    if matches!(spec.default, Some(DefaultSpec::Now)) && !matches!(ty, ColumnType::DateTime(_) | ColumnType::Timestamp(_)) {
+    if matches!(spec.default, Some(DefaultSpec::Now))
+        && !matches!(ty, ColumnType::DateTime(_) | ColumnType::Timestamp(_))
+    {
         return Err(invalid());
     }
     let large = matches!(ty, ColumnType::Text { .. } | ColumnType::Blob(_) | ColumnType::Json);
@@ -177,7 +179,13 @@ impl Binder<'_> {
             });
             if !covered {
                 let name = Some(key.name.clone());
-                indexes.push(IndexSpec { name, columns, unique: false, primary: false, comment: String::new() });
+                indexes.push(IndexSpec {
+                    name,
+                    columns,
+                    unique: false,
+                    primary: false,
+                    comment: String::new(),
+                });
             }
         }
         set_indexes(&mut table, indexes)?;
@@ -235,8 +243,9 @@ impl Binder<'_> {
                     });
                     actions.extend(column_indexes(spec).into_iter().map(AlterAction::AddIndex));
                 }
-                AlterItem::RenameColumn(old, new) => actions
-                    .push(AlterAction::RenameColumn { old_name: old.clone(), new_name: new.clone() }),
+                AlterItem::RenameColumn(old, new) => {
+                    actions.push(AlterAction::RenameColumn { old_name: old.clone(), new_name: new.clone() })
+                }
                 AlterItem::SetDefault(column, default) => actions.push(AlterAction::SetDefault {
                     column: column.clone(),
                     default: default.as_ref().map(default_of),
@@ -245,11 +254,14 @@ impl Binder<'_> {
                     actions.push(AlterAction::DropIndex { name: name.clone(), if_exists: false });
                 }
                 AlterItem::DropForeignKey(name) => actions.push(AlterAction::DropForeignKey(name.clone())),
-                AlterItem::RenameIndex(old, new) => actions
-                    .push(AlterAction::RenameIndex { old_name: old.clone(), new_name: new.clone() }),
+                AlterItem::RenameIndex(old, new) => {
+                    actions.push(AlterAction::RenameIndex { old_name: old.clone(), new_name: new.clone() })
+                }
                 AlterItem::Rename(new) => actions.push(AlterAction::RenameTable(self.table_name(new)?)),
                 AlterItem::Options(options) => {
-                    if let Some(chosen) = collation_of(options.charset.as_deref(), options.collation.as_deref())? {
+                    if let Some(chosen) =
+                        collation_of(options.charset.as_deref(), options.collation.as_deref())?
+                    {
                         collation = chosen;
                         actions.push(AlterAction::Collation(chosen));
                     }

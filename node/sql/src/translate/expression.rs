@@ -184,7 +184,8 @@ impl Binder<'_> {
         if op.is_comparison() {
             return self.comparison(op, left, right);
         }
-        let joined = |l: String, word: &str, r: String| Bound::new(format!("({l} {word} {r})"), ColumnType::BIGINT);
+        let joined =
+            |l: String, word: &str, r: String| Bound::new(format!("({l} {word} {r})"), ColumnType::BIGINT);
         match op {
             BinaryOp::And | BinaryOp::Or => {
                 let l = self.condition(left)?;
@@ -281,7 +282,11 @@ impl Binder<'_> {
         let (value, pattern) = (self.expr(value)?, self.expr(pattern)?);
         let sensitive = class(&value.ty) == Class::Blob
             || class(&pattern.ty) == Class::Blob
-            || self.common_collation(&[&value, &pattern]).sqlite_name().to_ascii_lowercase().starts_with("bin");
+            || self
+                .common_collation(&[&value, &pattern])
+                .sqlite_name()
+                .to_ascii_lowercase()
+                .starts_with("bin");
         let (v, p) = (self.sql(&value), self.sql(&pattern));
         let sql = format!("my_regexp({v},{p},{})", if sensitive { "'c'" } else { "'i'" });
         let sql = if not { format!("(NOT {sql})") } else { sql };
@@ -528,8 +533,7 @@ fn decimal_literal(digits: &str) -> Bound {
     let whole = whole.trim_start_matches('0');
     let scale = fraction.len().min(30);
     let shown = if whole.is_empty() { "0" } else { whole };
-    let text =
-        if scale == 0 { shown.to_owned() } else { format!("{shown}.{}", &fraction[..scale]) };
+    let text = if scale == 0 { shown.to_owned() } else { format!("{shown}.{}", &fraction[..scale]) };
     let ty = decimal((whole.len() + scale).max(1) as u32, scale as u32);
     Bound::literal(Value::Text(text), ty)
 }

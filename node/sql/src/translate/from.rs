@@ -37,7 +37,8 @@ impl Binder<'_> {
         let Some(scope) = self.scopes.last_mut() else { return Ok(()) };
         let database = |t: &ScopeTable| t.table.as_ref().map(|d| d.database.clone());
         let twice = scope.tables.iter().any(|t| {
-            t.alias == table.alias && (t.database.is_none() || table.database.is_none() || database(t) == database(&table))
+            t.alias == table.alias
+                && (t.database.is_none() || table.database.is_none() || database(t) == database(&table))
         });
         if twice && !table.alias.is_empty() {
             return Err(SqlError::new(1066, format!("Not unique table/alias: '{}'", table.alias)));
@@ -182,7 +183,9 @@ impl Binder<'_> {
             return Ok((found.1, found.2));
         }
         for at in tables {
-            if let Some(column) = scope.tables[at].columns.iter().position(|c| c.name.eq_ignore_ascii_case(name)) {
+            if let Some(column) =
+                scope.tables[at].columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))
+            {
                 return Ok((at, column));
             }
         }

@@ -116,8 +116,7 @@ impl<'a> Lexer<'a> {
     fn open_comment(&mut self) -> SqlResult<()> {
         let start = self.at;
         if self.byte(2) == b'!' && !self.in_executable {
-            let digits =
-                self.bytes[self.at + 3..].iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+            let digits = self.bytes[self.at + 3..].iter().take(6).take_while(|b| b.is_ascii_digit()).count();
             let digits = if digits >= 5 { digits } else { 0 };
             let version = self.text[self.at + 3..self.at + 3 + digits].parse::<u32>().unwrap_or(0);
             if version <= VERSION {
@@ -360,7 +359,7 @@ pub(crate) fn tokens(text: &str, mode: LexMode) -> SqlResult<Vec<Token>> {
 /// # Errors
 ///
 /// 1064 for a string or comment without an end.
-pub fn first_statement(text: &str, mode: LexMode) -> SqlResult<(&str, &str)> {
+pub(crate) fn first_statement(text: &str, mode: LexMode) -> SqlResult<(&str, &str)> {
     if !text.as_bytes().contains(&b';') {
         return Ok((text, ""));
     }

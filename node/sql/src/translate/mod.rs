@@ -49,7 +49,9 @@ pub struct TranslateContext<'a> {
 
 /// What of the `sql_mode` changes how text is read.
 pub fn lex_mode(sql_mode: &str) -> LexMode {
-    let has = |name: &str| sql_mode.split(',').any(|m| m.eq_ignore_ascii_case(name) || m.eq_ignore_ascii_case("ANSI"));
+    let has = |name: &str| {
+        sql_mode.split(',').any(|m| m.eq_ignore_ascii_case(name) || m.eq_ignore_ascii_case("ANSI"))
+    };
     LexMode {
         ansi_quotes: has("ANSI_QUOTES"),
         no_backslash: sql_mode.split(',').any(|m| m.eq_ignore_ascii_case("NO_BACKSLASH_ESCAPES")),

@@ -141,7 +141,11 @@ impl Binder<'_> {
             }
             SetPart::System(scope, name, value) => {
                 // Before MySQL 8 it had another name, which drivers still use.
-                SetItem::Variable { scope: *scope, name: name.clone(), value: self.set_value(value.as_ref())? }
+                SetItem::Variable {
+                    scope: *scope,
+                    name: name.clone(),
+                    value: self.set_value(value.as_ref())?,
+                }
             }
         })
     }

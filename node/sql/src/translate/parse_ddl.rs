@@ -5,8 +5,8 @@ use super::ast::{
     TypeSpec,
 };
 use super::lexer::Tok;
-use super::parser::Parser;
 use super::parse_types::has_type_word;
+use super::parser::Parser;
 use crate::error::{SqlError, SqlResult};
 use crate::plan::{IndexSpec, Position};
 
@@ -267,7 +267,8 @@ impl Parser<'_> {
         } else if self.is_word("REFERENCES") {
             // As in MySQL, REFERENCES of a column is read and has no effect.
             spec.references = Some(self.references()?);
-        } else if self.is_any(&["COLUMN_FORMAT", "STORAGE", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE"]) {
+        } else if self.is_any(&["COLUMN_FORMAT", "STORAGE", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE"])
+        {
             self.advance();
             self.skip_op("=");
             self.advance();
@@ -340,9 +341,24 @@ impl Parser<'_> {
     /// `ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 …`: what matters is kept, what is known is accepted.
     pub(crate) fn table_options(&mut self, options: &mut TableOptions) -> SqlResult<bool> {
         const IGNORED: &[&str] = &[
-            "ENGINE", "ROW_FORMAT", "KEY_BLOCK_SIZE", "AVG_ROW_LENGTH", "MAX_ROWS", "MIN_ROWS", "CHECKSUM",
-            "DELAY_KEY_WRITE", "PACK_KEYS", "STATS_PERSISTENT", "STATS_AUTO_RECALC", "STATS_SAMPLE_PAGES",
-            "TABLESPACE", "COMPRESSION", "ENCRYPTION", "INSERT_METHOD", "CONNECTION", "TYPE",
+            "ENGINE",
+            "ROW_FORMAT",
+            "KEY_BLOCK_SIZE",
+            "AVG_ROW_LENGTH",
+            "MAX_ROWS",
+            "MIN_ROWS",
+            "CHECKSUM",
+            "DELAY_KEY_WRITE",
+            "PACK_KEYS",
+            "STATS_PERSISTENT",
+            "STATS_AUTO_RECALC",
+            "STATS_SAMPLE_PAGES",
+            "TABLESPACE",
+            "COMPRESSION",
+            "ENCRYPTION",
+            "INSERT_METHOD",
+            "CONNECTION",
+            "TYPE",
         ];
         let mut any = false;
         loop {
@@ -466,7 +482,8 @@ impl Parser<'_> {
     }
 
     fn alter_add(&mut self) -> SqlResult<AlterItem> {
-        let words = ["CONSTRAINT", "PRIMARY", "UNIQUE", "KEY", "INDEX", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL"];
+        let words =
+            ["CONSTRAINT", "PRIMARY", "UNIQUE", "KEY", "INDEX", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL"];
         if self.is_any(&words) {
             return Ok(AlterItem::Add(self.table_item()?));
         }

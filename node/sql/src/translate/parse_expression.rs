@@ -9,17 +9,62 @@ use crate::types::ColumnType;
 
 /// Units of INTERVAL.
 const UNITS: &[&str] = &[
-    "MICROSECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR",
-    "SECOND_MICROSECOND", "MINUTE_MICROSECOND", "MINUTE_SECOND", "HOUR_MICROSECOND", "HOUR_SECOND",
-    "HOUR_MINUTE", "DAY_MICROSECOND", "DAY_SECOND", "DAY_MINUTE", "DAY_HOUR", "YEAR_MONTH",
+    "MICROSECOND",
+    "SECOND",
+    "MINUTE",
+    "HOUR",
+    "DAY",
+    "WEEK",
+    "MONTH",
+    "QUARTER",
+    "YEAR",
+    "SECOND_MICROSECOND",
+    "MINUTE_MICROSECOND",
+    "MINUTE_SECOND",
+    "HOUR_MICROSECOND",
+    "HOUR_SECOND",
+    "HOUR_MINUTE",
+    "DAY_MICROSECOND",
+    "DAY_SECOND",
+    "DAY_MINUTE",
+    "DAY_HOUR",
+    "YEAR_MONTH",
 ];
 
 /// Reserved words that are functions as well.
 const RESERVED_FUNCTIONS: &[&str] = &[
-    "IF", "LEFT", "RIGHT", "REPLACE", "INSERT", "MOD", "DATABASE", "SCHEMA", "CHAR", "REPEAT", "INTERVAL",
-    "CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_USER", "LOCALTIME", "LOCALTIMESTAMP",
-    "UTC_DATE", "UTC_TIME", "UTC_TIMESTAMP", "ROW_NUMBER", "RANK", "DENSE_RANK", "LAG", "LEAD", "NTILE",
-    "FIRST_VALUE", "LAST_VALUE", "NTH_VALUE", "PERCENT_RANK", "CUME_DIST", "GROUPING",
+    "IF",
+    "LEFT",
+    "RIGHT",
+    "REPLACE",
+    "INSERT",
+    "MOD",
+    "DATABASE",
+    "SCHEMA",
+    "CHAR",
+    "REPEAT",
+    "INTERVAL",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_USER",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "UTC_DATE",
+    "UTC_TIME",
+    "UTC_TIMESTAMP",
+    "ROW_NUMBER",
+    "RANK",
+    "DENSE_RANK",
+    "LAG",
+    "LEAD",
+    "NTILE",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "NTH_VALUE",
+    "PERCENT_RANK",
+    "CUME_DIST",
+    "GROUPING",
 ];
 
 fn call(name: &str, args: Vec<Expr>) -> Call {
@@ -113,10 +158,7 @@ impl Parser<'_> {
                     self.expect_op("(")?;
                     let query = Box::new(self.query()?);
                     self.expect_op(")")?;
-                    left = self.make(
-                        ExprKind::Quantified(op, Box::new(left), all == "ALL", query),
-                        start,
-                    );
+                    left = self.make(ExprKind::Quantified(op, Box::new(left), all == "ALL", query), start);
                     continue;
                 }
                 let right = self.predicate()?;
@@ -659,7 +701,8 @@ impl Parser<'_> {
                 function.name = "locate".to_owned();
             }
             "get_format" => {
-                function.keyword = self.skip_any(&["DATE", "TIME", "DATETIME", "TIMESTAMP"]).map(str::to_owned);
+                function.keyword =
+                    self.skip_any(&["DATE", "TIME", "DATETIME", "TIMESTAMP"]).map(str::to_owned);
                 self.expect_op(",")?;
                 function.args.push(self.expr()?);
             }

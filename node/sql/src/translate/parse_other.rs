@@ -52,7 +52,8 @@ impl Parser<'_> {
             "ANALYZE" | "CHECK" | "OPTIMIZE" | "REPAIR" => self.maintenance(),
             "FLUSH" | "LOCK" | "UNLOCK" | "GRANT" | "REVOKE" | "RESET" | "PURGE" => {
                 // UNLOCK commits only where tables are locked, and none ever is.
-                let commits = matches!(word.to_ascii_uppercase().as_str(), "LOCK" | "GRANT" | "REVOKE" | "FLUSH");
+                let commits =
+                    matches!(word.to_ascii_uppercase().as_str(), "LOCK" | "GRANT" | "REVOKE" | "FLUSH");
                 if self.is_word_at(1, ";") || *self.peek_ahead(1) == Tok::End {
                     self.advance();
                     return Err(self.unexpected());
@@ -310,8 +311,7 @@ impl Parser<'_> {
                 return Ok(SetPart::Names { charset: None, collation: None });
             }
             let charset = Some(self.identifier_or_string()?);
-            let collation =
-                if self.skip_word("COLLATE") { Some(self.identifier_or_string()?) } else { None };
+            let collation = if self.skip_word("COLLATE") { Some(self.identifier_or_string()?) } else { None };
             return Ok(SetPart::Names { charset, collation });
         }
         if self.skip_words(&["CHARACTER", "SET"]) || self.skip_word("CHARSET") {

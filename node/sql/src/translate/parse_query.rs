@@ -13,7 +13,8 @@ impl Parser<'_> {
         let (with, recursive) = self.with()?;
         let mut into = Vec::new();
         let body = self.nested(|p| p.set_body(&mut into))?;
-        let mut query = Query { with, recursive, body, order_by: Vec::new(), limit: None, locking: None, into };
+        let mut query =
+            Query { with, recursive, body, order_by: Vec::new(), limit: None, locking: None, into };
         self.query_tail(&mut query)?;
         Ok(query)
     }
@@ -152,8 +153,17 @@ impl Parser<'_> {
         self.expect_word("SELECT")?;
         let mut select = Select::default();
         while let Some(option) = self.skip_any(&[
-            "ALL", "DISTINCT", "DISTINCTROW", "HIGH_PRIORITY", "STRAIGHT_JOIN", "SQL_SMALL_RESULT",
-            "SQL_BIG_RESULT", "SQL_BUFFER_RESULT", "SQL_NO_CACHE", "SQL_CACHE", "SQL_CALC_FOUND_ROWS",
+            "ALL",
+            "DISTINCT",
+            "DISTINCTROW",
+            "HIGH_PRIORITY",
+            "STRAIGHT_JOIN",
+            "SQL_SMALL_RESULT",
+            "SQL_BIG_RESULT",
+            "SQL_BUFFER_RESULT",
+            "SQL_NO_CACHE",
+            "SQL_CACHE",
+            "SQL_CALC_FOUND_ROWS",
         ]) {
             select.distinct |= option.starts_with("DISTINCT");
             select.calc_found_rows |= option == "SQL_CALC_FOUND_ROWS";
@@ -191,7 +201,8 @@ impl Parser<'_> {
         }
         for (parts, star) in [(1, 2), (2, 4)] {
             let names = (0..parts).all(|n| {
-                matches!(self.peek_ahead(2 * n), Tok::Word(_) | Tok::Quoted(_)) && self.is_op_at(2 * n + 1, ".")
+                matches!(self.peek_ahead(2 * n), Tok::Word(_) | Tok::Quoted(_))
+                    && self.is_op_at(2 * n + 1, ".")
             });
             if names && self.is_op_at(star, "*") {
                 let mut qualifier = Vec::new();

@@ -8,11 +8,57 @@ use crate::error::{SqlError, SqlResult};
 use crate::types::{ColumnType, IntKind, LobKind};
 
 const TYPE_WORDS: &[&str] = &[
-    "BIGINT", "BINARY", "BIT", "BLOB", "BOOL", "BOOLEAN", "CHAR", "CHARACTER", "DATE", "DATETIME", "DEC",
-    "DECIMAL", "DOUBLE", "ENUM", "FIXED", "FLOAT", "FLOAT4", "FLOAT8", "INT", "INT1", "INT2", "INT3", "INT4",
-    "INT8", "INTEGER", "JSON", "LONG", "LONGBLOB", "LONGTEXT", "MEDIUMBLOB", "MEDIUMINT", "MEDIUMTEXT",
-    "MIDDLEINT", "NATIONAL", "NCHAR", "NUMERIC", "NVARCHAR", "REAL", "SERIAL", "SET", "SMALLINT", "TEXT",
-    "TIME", "TIMESTAMP", "TINYBLOB", "TINYINT", "TINYTEXT", "VARBINARY", "VARCHAR", "VARCHARACTER", "YEAR",
+    "BIGINT",
+    "BINARY",
+    "BIT",
+    "BLOB",
+    "BOOL",
+    "BOOLEAN",
+    "CHAR",
+    "CHARACTER",
+    "DATE",
+    "DATETIME",
+    "DEC",
+    "DECIMAL",
+    "DOUBLE",
+    "ENUM",
+    "FIXED",
+    "FLOAT",
+    "FLOAT4",
+    "FLOAT8",
+    "INT",
+    "INT1",
+    "INT2",
+    "INT3",
+    "INT4",
+    "INT8",
+    "INTEGER",
+    "JSON",
+    "LONG",
+    "LONGBLOB",
+    "LONGTEXT",
+    "MEDIUMBLOB",
+    "MEDIUMINT",
+    "MEDIUMTEXT",
+    "MIDDLEINT",
+    "NATIONAL",
+    "NCHAR",
+    "NUMERIC",
+    "NVARCHAR",
+    "REAL",
+    "SERIAL",
+    "SET",
+    "SMALLINT",
+    "TEXT",
+    "TIME",
+    "TIMESTAMP",
+    "TINYBLOB",
+    "TINYINT",
+    "TINYTEXT",
+    "VARBINARY",
+    "VARCHAR",
+    "VARCHARACTER",
+    "YEAR",
 ];
 
 /// True if a type begins with this token.
@@ -208,9 +254,13 @@ impl Parser<'_> {
         match self.optional_length()? {
             Some(length) if length > 65_535 => Err(SqlError::new(
                 1074,
-                format!("Column length too big for column (max = 16383); use BLOB or TEXT instead ({length})"),
+                format!(
+                    "Column length too big for column (max = 16383); use BLOB or TEXT instead ({length})"
+                ),
             )),
-            Some(length) => Ok(ColumnType::VarChar { length: length as u32, collation: Collation::default() }),
+            Some(length) => {
+                Ok(ColumnType::VarChar { length: length as u32, collation: Collation::default() })
+            }
             None => Err(self.unexpected()),
         }
     }
@@ -267,7 +317,8 @@ impl Parser<'_> {
                 let length = self.optional_length()?;
                 let mut spec = TypeSpec::plain(ColumnType::Null);
                 self.charset_attributes(&mut spec)?;
-                let collation = spec.charset.as_deref().map_or(Some(Collation::default()), Collation::of_charset);
+                let collation =
+                    spec.charset.as_deref().map_or(Some(Collation::default()), Collation::of_charset);
                 let Some(collation) = collation else {
                     let name = spec.charset.unwrap_or_default();
                     return Err(SqlError::new(1115, format!("Unknown character set: '{name}'")));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::catalog::TableDef;
 use crate::collation::Collation;
-use crate::types::{ColumnMeta, ColumnType, Value, flags, type_flags};
+use crate::types::{ColumnMeta, ColumnType, Value, flags};
 
 use super::ast::Expr;
 
@@ -201,9 +201,4 @@ pub(crate) fn quote(name: &str) -> String {
 /// A quoted string of SQLite, for names of functions' options.
 pub(crate) fn quote_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// The flags of a result that may be NULL.
-pub(crate) fn nullable_flags(ty: &ColumnType) -> u16 {
-    type_flags(ty)
 }

@@ -189,7 +189,8 @@ impl Binder<'_> {
             from == super::typing::Class::Null
                 || (from == to
                     && fsp(&c.ty) == fsp(ty)
-                    && (from != super::typing::Class::Decimal || decimal_digits(&c.ty).1 == decimal_digits(ty).1))
+                    && (from != super::typing::Class::Decimal
+                        || decimal_digits(&c.ty).1 == decimal_digits(ty).1))
         });
         if same {
             return sql;
@@ -254,14 +255,18 @@ impl Binder<'_> {
                 }
                 _ => None,
             };
-            let Some(place) = place.filter(|_| !nested) else { terms.clear(); break };
+            let Some(place) = place.filter(|_| !nested) else {
+                terms.clear();
+                break;
+            };
             let collation = columns[place - 1].ty.sqlite_collation();
             let suffix = if collation == "BINARY" { String::new() } else { format!(" COLLATE {collation}") };
             terms.push(format!("{place}{suffix}{}", if item.descending { " DESC" } else { "" }));
         }
         let limit = around.limit;
         if terms.len() == around.order_by.len() && !nested {
-            let order = if terms.is_empty() { String::new() } else { format!(" ORDER BY {}", terms.join(",")) };
+            let order =
+                if terms.is_empty() { String::new() } else { format!(" ORDER BY {}", terms.join(",")) };
             let limit = limit.map(|l| self.limit_clause(l)).transpose()?.unwrap_or_default();
             return Ok((format!("{sql}{order}{limit}"), columns));
         }
@@ -345,10 +350,7 @@ impl Binder<'_> {
         let windows = self.named_windows(select)?;
         let items = self.items(select)?;
         if let Some(scope) = self.scopes.last_mut() {
-            scope.aliases = items
-                .iter()
-                .filter_map(|i| i.alias.clone().zip(i.expr.clone()))
-                .collect();
+            scope.aliases = items.iter().filter_map(|i| i.alias.clone().zip(i.expr.clone())).collect();
         }
         self.enter("group statement", AliasUse::AfterColumns);
         let group = self.group_by(select, &items)?;
@@ -426,8 +428,8 @@ impl Binder<'_> {
         }
         for (t, table) in scope.tables.iter().enumerate().filter(|(_, t)| table_matches(t, qualifier)) {
             for (c, column) in table.columns.iter().enumerate() {
-                let merged =
-                    qualifier.is_empty() && scope.merged.iter().any(|m| m.0.eq_ignore_ascii_case(&column.name));
+                let merged = qualifier.is_empty()
+                    && scope.merged.iter().any(|m| m.0.eq_ignore_ascii_case(&column.name));
                 if !merged {
                     places.push((t, c));
                 }
@@ -481,7 +483,8 @@ impl Binder<'_> {
                 }
                 _ => true,
             };
-            let place = if alias_only { self.item_place(&term.expr, items, "group statement")? } else { None };
+            let place =
+                if alias_only { self.item_place(&term.expr, items, "group statement")? } else { None };
             if let Some(place) = place {
                 let bound = &items[place - 1].bound;
                 if bound.literal.is_none() && bound.parameter.is_none() {
@@ -568,7 +571,9 @@ fn same_expr(a: &Expr, b: &Expr) -> bool {
                 && f.args.len() == g.args.len()
                 && f.args.iter().zip(&g.args).all(|(x, y)| same_expr(x, y))
         }
-        (ExprKind::Binary(o, l, r), ExprKind::Binary(p, m, s)) => o == p && same_expr(l, m) && same_expr(r, s),
+        (ExprKind::Binary(o, l, r), ExprKind::Binary(p, m, s)) => {
+            o == p && same_expr(l, m) && same_expr(r, s)
+        }
         (ExprKind::Int(x), ExprKind::Int(y)) => x == y,
         (ExprKind::Str(x), ExprKind::Str(y)) => x == y,
         _ => false,

@@ -63,13 +63,19 @@ impl Binder<'_> {
             ShowWhat::CountWarnings => Show::WarningCount { errors_only: false },
             ShowWhat::CountErrors => Show::WarningCount { errors_only: true },
             ShowWhat::Grants => Show::Grants,
-            ShowWhat::MasterStatus => Show::Empty(&["File", "Position", "Binlog_Do_DB", "Binlog_Ignore_DB", "Executed_Gtid_Set"]),
-            ShowWhat::ReplicaStatus => Show::Empty(&["Slave_IO_State", "Master_Host", "Master_User", "Master_Port"]),
+            ShowWhat::MasterStatus => {
+                Show::Empty(&["File", "Position", "Binlog_Do_DB", "Binlog_Ignore_DB", "Executed_Gtid_Set"])
+            }
+            ShowWhat::ReplicaStatus => {
+                Show::Empty(&["Slave_IO_State", "Master_Host", "Master_User", "Master_Port"])
+            }
             ShowWhat::BinaryLogs => return Err(SqlError::new(1381, "You are not using binary logging")),
             ShowWhat::EngineStatus => Show::Empty(&["Type", "Name", "Status"]),
             ShowWhat::OpenTables => Show::Empty(&["Database", "Table", "In_use", "Name_locked"]),
             ShowWhat::Events => Show::Empty(&["Db", "Name", "Definer", "Time zone", "Type", "Status"]),
-            ShowWhat::Triggers => Show::Empty(&["Trigger", "Event", "Table", "Statement", "Timing", "Created"]),
+            ShowWhat::Triggers => {
+                Show::Empty(&["Trigger", "Event", "Table", "Statement", "Timing", "Created"])
+            }
             ShowWhat::Routines => Show::Empty(&["Db", "Name", "Type", "Definer", "Modified", "Created"]),
             ShowWhat::Privileges => Show::Empty(&["Privilege", "Context", "Comment"]),
             _ => return Ok(None),
@@ -155,9 +161,17 @@ impl Binder<'_> {
             let found = self.ctx.catalog.table(&database, &table.name)?.is_some();
             let missing = format!("Table '{database}.{}' doesn't exist", table.name);
             let (kind, message) = if found { ("status", "OK") } else { ("Error", missing.as_str()) };
-            rows.push([format!("{database}.{}", table.name), operation.to_owned(), kind.to_owned(), message.to_owned()]);
+            rows.push([
+                format!("{database}.{}", table.name),
+                operation.to_owned(),
+                kind.to_owned(),
+                message.to_owned(),
+            ]);
         }
-        Ok(Statement::Show(Show::Rows { columns: &["Table", "Op", "Msg_type", "Msg_text"], rows: rows.into_iter().map(Vec::from).collect() }))
+        Ok(Statement::Show(Show::Rows {
+            columns: &["Table", "Op", "Msg_type", "Msg_text"],
+            rows: rows.into_iter().map(Vec::from).collect(),
+        }))
     }
 }
 

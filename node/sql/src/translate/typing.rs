@@ -153,7 +153,11 @@ impl Binder<'_> {
         }
         let length = known.iter().map(|b| text_length(&b.ty)).max().unwrap_or(0);
         if classes.contains(&Class::Blob) {
-            return if length > 65_535 { ColumnType::Blob(LobKind::Long) } else { ColumnType::VarBinary(length) };
+            return if length > 65_535 {
+                ColumnType::Blob(LobKind::Long)
+            } else {
+                ColumnType::VarBinary(length)
+            };
         }
         varchar(length, self.common_collation(&known))
     }
@@ -192,10 +196,15 @@ impl Binder<'_> {
     /// As a number: INTEGER, REAL, or a decimal's text.
     pub(crate) fn number(&mut self, bound: &Bound) -> Bound {
         match class(&bound.ty) {
-            Class::Int | Class::Decimal | Class::Double | Class::Null if bound.parameter.is_none() => bound.clone(),
+            Class::Int | Class::Decimal | Class::Double | Class::Null if bound.parameter.is_none() => {
+                bound.clone()
+            }
             Class::Text | Class::Blob | Class::Null => {
                 if let Some(Value::Text(text)) = &bound.literal {
-                    return Bound::literal(Value::Double(crate::functions::leading_double(text)), ColumnType::DOUBLE);
+                    return Bound::literal(
+                        Value::Double(crate::functions::leading_double(text)),
+                        ColumnType::DOUBLE,
+                    );
                 }
                 let sql = self.sql(bound);
                 if bound.parameter.is_some() {
@@ -216,7 +225,10 @@ impl Binder<'_> {
                 if digits == 0 {
                     return Bound::new(format!("temporal_number({sql})"), ColumnType::BIGINT);
                 }
-                Bound::new(format!("dec_cast(temporal_number({sql}),65,{digits})"), decimal(14 + digits, digits))
+                Bound::new(
+                    format!("dec_cast(temporal_number({sql}),65,{digits})"),
+                    decimal(14 + digits, digits),
+                )
             }
         }
     }
