@@ -35,8 +35,8 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
 	@$(stage) integration-tests 1200 cargo test -p node --quiet
 	@$(stage) generated-files 300 $(MAKE) check-gen
+	@$(stage) kubernetes-tools 2700 e2e/cluster/build.sh
 	@$(stage) charts 300 charts/check.sh
-	@$(stage) kubernetes 1800 e2e/run.sh
 
 check: ## The part of `make test` that needs no processes: format, lints, unit tests, generated files, dependencies
 	cargo fmt --all --check
@@ -61,10 +61,13 @@ check-gen: ## Fails if the generated files are not what `make gen` writes
 sim: ## Random fault scenarios of the protocol: SEEDS=N of them; SEED=x replays one
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test -p node-sim --quiet --test random -- --nocapture
 
+e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own
+	@$(stage) kubernetes 1800 e2e/run.sh
+
 bench: ## Measures Borealis next to MariaDB and Galera on this machine
 	@bench/run.sh
 
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: help setup build demo playground test check fix gen check-gen sim bench slow-test
+.PHONY: e2e help setup build demo playground test check fix gen check-gen sim bench slow-test
