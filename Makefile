@@ -37,6 +37,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) kubernetes-tools 2700 e2e/cluster/build.sh
 	@$(stage) charts 300 charts/check.sh
+	@$(stage) kubernetes 1800 e2e/run.sh manifests
 
 check: ## The part of `make test` that needs no processes: format, lints, unit tests, generated files, dependencies
 	cargo fmt --all --check
