@@ -405,14 +405,16 @@ pub async fn connect(address: &str) -> Result<(Sender<Request>, Receiver<Reply>)
             .await
             .map_err(|source| CarrierError::Connect { address: address.to_owned(), source })?;
         let outbox = Outbox::new();
+        // Made before the request: whoever gives up waiting for the response drops it, and with that ends
+        // the request's half of the stream as well.
+        let sender = Sender::new(outbox.clone());
         let path = http::uri::PathAndQuery::from_static(PATH);
         let frames = client
             .streaming(tonic::Request::new(Frames(outbox.clone())), path, Raw)
             .await
             .map_err(|status| broken(&status))?
             .into_inner();
-        let receiver = Receiver { frames, outbox: outbox.clone(), message: PhantomData };
-        Ok((Sender::new(outbox), receiver))
+        Ok((sender, Receiver { frames, outbox, message: PhantomData }))
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, open).await {
         Ok(result) => result,

@@ -4,7 +4,7 @@
 //! the readers, feeds to a task of their own, everything else to the storage thread.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use node_core::ids::Vector;
@@ -19,16 +19,21 @@ use crate::reads::{Job, chain, refuse};
 use crate::rows::Backlog;
 use crate::shared::{Shared, Work};
 
+/// How long a new connection may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Decided history read back at once.
 const BACKLOG_BYTES: usize = 1 << 20;
 
 /// Serves a connection until it closes.
 pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     let Accepted { remote, sender, mut receiver } = accepted;
-    let mut first = match receiver.recv_ready().await {
-        Ok(Some(requests)) => requests,
-        Ok(None) | Err(_) => return,
+    let greeting = tokio::time::timeout(HELLO_TIMEOUT, receiver.recv_ready());
+    let greeting = tokio::select! {
+        greeting = greeting => greeting,
+        () = shared.stop.cancelled() => return,
     };
+    // Silent for too long, closed, or broken: nobody is there to be told.
+    let Ok(Ok(Some(mut first))) = greeting else { return };
     let Some(Request::Hello { peer, cluster }) = (!first.is_empty()).then(|| first.remove(0)) else {
         let _ = sender.send(&Reply::Refused { reason: "a connection begins with Hello".to_owned() });
         return sender.close();

@@ -400,3 +400,13 @@ async fn a_connection_of_another_cluster_is_refused_with_a_reason() {
     let reply = receiver.recv().await.expect("no error").expect("an answer");
     assert!(matches!(&reply[..], [Reply::Refused { reason }] if reason.contains("shop")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_stops_although_somebody_connected_and_says_nothing() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (listeners, addresses) = addresses(3).await;
+    let node = Node::on(listeners.into_iter().next().expect("three"), dir.path(), 0, &addresses);
+    let silent = carrier::connect(&node.address).await.expect("the node listens");
+    tokio::time::timeout(PATIENCE, node.stop()).await.expect("the node stops");
+    drop(silent);
+}

@@ -82,3 +82,29 @@ async fn a_peer_that_never_reads_is_cut_off() {
     let refused = (0..40).any(|_| server.sender.send(&bulk).is_err());
     assert!(refused && server.sender.is_closed());
 }
+
+#[tokio::test]
+async fn giving_up_while_connecting_reaches_the_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+    let address = listener.local_addr().expect("a bound socket has an address").to_string();
+    let (accepted_tx, mut accepted_rx) = tokio::sync::mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let (begun_tx, begun_rx) = tokio::sync::oneshot::channel();
+    let begun = std::sync::Mutex::new(Some(begun_tx));
+    let accept = move |accepted| {
+        // The client is dropped before it learns of this.
+        if let Some(begun) = begun.lock().expect("nobody panics with it").take() {
+            begun.send(()).expect("the test waits");
+        }
+        drop(accepted_tx.send(accepted));
+    };
+    tokio::spawn(serve(listener, accept, stop.clone()));
+    tokio::select! {
+        biased;
+        begun = begun_rx => begun.expect("the stream was opened"),
+        _ = connect(&address) => panic!("the connection was not given up in time"),
+    }
+    let mut server = accepted_rx.recv().await.expect("the stream was opened");
+    let end = tokio::time::timeout(CONNECT_TIMEOUT, server.receiver.recv()).await;
+    assert!(!matches!(end.expect("the server learns of it"), Ok(Some(_))));
+}
