@@ -104,6 +104,7 @@ clusterDNS: [10.97.0.10]
 clusterDomain: cluster.local
 tlsCertFile: $DIR/pki/kubelet$i.crt
 tlsPrivateKeyFile: $DIR/pki/kubelet$i.key
+podLogsDir: $d/podlogs   # each kubelet tidies its own: in a shared directory it would delete the others'
 nodeStatusUpdateFrequency: 2s
 evictionHard: {nodefs.available: "1%", imagefs.available: "1%", memory.available: "100Mi"}
 imageGCHighThresholdPercent: 100

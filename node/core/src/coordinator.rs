@@ -41,6 +41,10 @@ pub const STUCK_PATIENCE_MS: Millis = 60;
 pub const PROMISE_GRACE_MS: Millis = 15;
 /// After this long without an answer a request is sent again.
 pub const RESEND_MS: Millis = 500;
+/// Recoverers that get in each other's way pause for a random time, at first below this. It doubles with
+/// every try, [`DUEL_DOUBLINGS_MAX`] times at most, until somebody has the time for both rounds.
+const DUEL_PAUSE_MS: Millis = 16;
+const DUEL_DOUBLINGS_MAX: u32 = 6;
 /// How many outcomes of resolved transactions are remembered.
 const RESOLVED_MAX: usize = 4096;
 
@@ -161,6 +165,7 @@ pub struct Coordinator {
     resolved: HashMap<TxnId, Outcome>,
     resolved_order: VecDeque<TxnId>,
     highest_round: u32,
+    random: u64,
     now: Millis,
 }
 
@@ -181,6 +186,7 @@ impl Coordinator {
             resolved: HashMap::new(),
             resolved_order: VecDeque::new(),
             highest_round: 1,
+            random: run.0 | 1,
             now: 0,
         }
     }
@@ -568,6 +574,15 @@ impl Coordinator {
     fn next_ballot(&mut self) -> Ballot {
         self.highest_round += 1;
         Ballot { round: self.highest_round.max(2), proposer: self.run }
+    }
+
+    /// How long to pause after so many tries that others got in the way of.
+    fn duel_pause(&mut self, tries: u32) -> Millis {
+        // xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        1 + self.random % (DUEL_PAUSE_MS << tries.min(DUEL_DOUBLINGS_MAX))
     }
 
     fn remember(&mut self, txn: TxnId, outcome: Outcome) {

@@ -138,8 +138,12 @@ pub(crate) struct Driver {
     pending: Vec<Bytes>,
     pending_bytes: usize,
     pending_since: Option<Instant>,
+    /// Decided, but the log does not say so yet: not for the rows, which must never know more than the log.
+    unlogged: Vec<FeedItem>,
     /// A reply waits for what is pending.
     must_persist: bool,
+    /// A read waits for rows.
+    hurry: bool,
     seats_changed: bool,
     log_failed: Option<String>,
     disk_full: Option<String>,
@@ -171,7 +175,9 @@ impl Driver {
             pending: Vec::new(),
             pending_bytes: 0,
             pending_since: None,
+            unlogged: Vec::new(),
             must_persist: false,
+            hurry: false,
             seats_changed: false,
             log_failed: None,
             disk_full: None,
@@ -220,6 +226,7 @@ impl Driver {
                     }
                 }
                 Work::PeerDown(peer) => self.catch_up.down(peer),
+                Work::Hurry => self.hurry = true,
             }
         }
         if let Some(source) = self.rows.failed() {
@@ -365,9 +372,20 @@ impl Driver {
             }
         }
         count(&self.shared.counters.feed_items, items.len() as u64);
-        self.shared.rows_queue.push(&items);
+        self.unlogged.extend(items.iter().cloned());
+        if self.pending.is_empty() {
+            self.release_rows();
+        }
         let applied: Vector = self.shared.applied.lock().clone();
         self.shared.feed.push(items, &applied);
+    }
+
+    /// Gives the rows what the log knows.
+    fn release_rows(&mut self) {
+        if !self.unlogged.is_empty() {
+            self.shared.rows_queue.push(&self.unlogged);
+            self.unlogged.clear();
+        }
     }
 
     // ---- the log ----
@@ -390,7 +408,8 @@ impl Driver {
             return true;
         }
         let must_persist = self.must_persist;
-        let flush = must_persist || due || self.pending_bytes > NOTES_BYTES_MAX;
+        let hurry = std::mem::take(&mut self.hurry) && !self.unlogged.is_empty();
+        let flush = must_persist || due || hurry || self.pending_bytes > NOTES_BYTES_MAX;
         // What is not durable is not told: whoever waits asks again.
         !flush || self.flush() || !must_persist
     }
@@ -418,6 +437,7 @@ impl Driver {
                 self.pending_bytes = 0;
                 self.pending_since = None;
                 self.must_persist = false;
+                self.release_rows();
                 if self.log_failed.take().is_some() {
                     tracing::info!("the accept log can be written again");
                 }
@@ -444,6 +464,7 @@ impl Driver {
         let mut records = vec![Record::Checkpoint(self.acceptor.checkpoint()).to_bytes()];
         records.extend(self.pending.iter().cloned());
         let generation = log.begin_segment(&records)?;
+        self.release_rows();
         // Everything decided so far is in the rows' queue: once it is durable there, this segment suffices.
         self.shared.rows_queue.mark(generation);
         Ok(())

@@ -298,7 +298,15 @@ fn open(
         RowStore::open(&dir.join("rows")).map_err(|source| StorageError::Rows { source })?;
     let mut acceptor = Acceptor::new(quorum);
     let mut rows = LatestRows::new(store.clone());
-    let log = open_log(&dir, &mut membership, &mut acceptor, &mut rows, &mut writer)?;
+    let applied_before = writer.applied().clone();
+    let mut log = open_log(&dir, &mut membership, &mut acceptor, &mut rows, &mut writer)?;
+    let ordered = acceptor.ordering().ordered();
+    if let (Membership::Member(volume), false) = (membership, ordered.covers(&applied_before)) {
+        // Rows are given only what the log has: the log's end is gone, and promises with it.
+        tracing::error!(%applied_before, %ordered, "the rows know more than the accept log: not voting");
+        membership = Membership::Lost(volume);
+        log = None;
+    }
     if log.is_none() {
         membership::store(&dir, &place, membership).map_err(|source| StorageError::Membership { source })?;
         acceptor = Acceptor::new(quorum);

@@ -145,6 +145,7 @@ fn answer(
                 refuse(connection, read.id, "the snapshot is older than what the storage node keeps");
             } else if shared.reads.read(connection.clone(), read, Instant::now()) {
                 shared.rows_queue.hurry();
+                shared.inbox.push(Work::Hurry);
             }
             None
         }

@@ -32,6 +32,8 @@ pub(crate) enum Work {
     Replies { peer: StorageId, replies: Vec<Reply> },
     /// The connection to another storage node is gone.
     PeerDown(StorageId),
+    /// A read waits for rows.
+    Hurry,
 }
 
 impl Work {
@@ -39,7 +41,7 @@ impl Work {
         match self {
             Work::Requests { requests, .. } => requests.len(),
             Work::Replies { replies, .. } => replies.len(),
-            Work::PeerDown(_) => 1,
+            Work::PeerDown(_) | Work::Hurry => 1,
         }
     }
 }

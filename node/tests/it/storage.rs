@@ -83,3 +83,8 @@ fn all_processes_die_at_once(manifest: &Manifest, places: &[&str]) {
 fn every_acknowledged_row_is_there_after_all_processes_of_a_single_master_cluster_died_at_once() {
     all_processes_die_at_once(&Manifest::single_master(), &["cluster"]);
 }
+
+#[test]
+fn every_acknowledged_row_is_there_after_all_processes_of_a_multi_master_cluster_died_at_once() {
+    all_processes_die_at_once(&Manifest::multi_master(), &["it-0", "it-1", "it-2"]);
+}

@@ -22,6 +22,7 @@ pub(super) struct Fencing {
     ballot: Ballot,
     since: Millis,
     sent: Millis,
+    tries: u32,
     step: Step,
 }
 
@@ -64,16 +65,20 @@ impl Coordinator {
     /// Begins to take the seat with this epoch, which must be above every epoch known to be granted.
     pub fn take(&mut self, seat: Seat, epoch: Epoch, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
-        let ballot = self.next_ballot();
+        self.fence(seat, epoch, 0, out);
+    }
+
+    fn fence(&mut self, seat: Seat, epoch: Epoch, tries: u32, out: &mut Vec<Action>) {
+        let (now, ballot) = (self.now, self.next_ballot());
         let step = Step::Fence { reports: BTreeMap::new() };
-        self.fencing = Some(Fencing { seat, epoch, ballot, since: now, sent: now, step });
+        self.fencing = Some(Fencing { seat, epoch, ballot, since: now, sent: now, tries, step });
         out.push(Action::Broadcast(Request::Fence { seat, epoch, run: self.run, ballot }));
     }
 
     fn fence_again(&mut self, out: &mut Vec<Action>) {
         let Some(fencing) = &self.fencing else { return };
-        let (seat, epoch, now) = (fencing.seat, fencing.epoch, self.now);
-        self.take(seat, epoch, now, out);
+        let (seat, epoch, tries) = (fencing.seat, fencing.epoch, fencing.tries + 1);
+        self.fence(seat, epoch, tries, out);
     }
 
     fn current_fence(&mut self, seat: Seat, epoch: Epoch, ballot: Ballot) -> Option<&mut Fencing> {
@@ -224,7 +229,8 @@ impl Coordinator {
     }
 
     fn pause_fence(&mut self) {
-        let until = self.now + 2 + self.run.0 % 16;
+        let tries = self.fencing.as_ref().map_or(0, |fencing| fencing.tries);
+        let until = self.now + self.duel_pause(tries);
         if let Some(fencing) = &mut self.fencing {
             fencing.step = Step::Wait { until };
         }

@@ -126,11 +126,11 @@ impl Coordinator {
 
     /// Starts over with a higher ballot, after a pause that differs between recoverers.
     fn back_off(&mut self, txn: TxnId) {
-        let now = self.now;
-        let spread = self.run.0 % 16;
-        let Some(recovery) = self.recoveries.get_mut(&txn) else { return };
-        let until = now + 1 + spread + 4 * u64::from(recovery.tries.min(16));
-        recovery.step = Step::Wait { until };
+        let Some(tries) = self.recoveries.get(&txn).map(|recovery| recovery.tries) else { return };
+        let until = self.now + self.duel_pause(tries);
+        if let Some(recovery) = self.recoveries.get_mut(&txn) {
+            recovery.step = Step::Wait { until };
+        }
     }
 
     pub(super) fn promised(&mut self, node: StorageId, promise: Promise, out: &mut Vec<Action>) {
@@ -285,8 +285,10 @@ impl Coordinator {
         match outcome {
             Some(outcome) => self.recovered(txn, outcome, out),
             None => {
-                // Decided long ago and forgotten: nobody holds anything for it any more.
+                // Decided long ago and forgotten: nobody holds anything for it any more. It may have been
+                // committed, so whoever waited for it needs a fresh view.
                 self.recoveries.remove(&txn);
+                self.recovery_unblocked(txn, Outcome::Commit, out);
                 self.fence_resolved(txn, None, out);
             }
         }

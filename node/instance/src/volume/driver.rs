@@ -35,6 +35,8 @@ const RIVAL_PATIENCE_MS: Millis = 40;
 const BUSY_TURN: Duration = Duration::from_millis(5);
 const IDLE_TURN: Duration = Duration::from_millis(50);
 const RESIGN_MS: Millis = 3_000;
+/// Taking the seat or reaching the present for longer than this is worth a line in the log.
+pub(super) const SLOW_MS: Millis = 2_000;
 /// How long a writer that has handed over stands back.
 const HAND_OVER_MS: Millis = 5_000;
 
@@ -73,6 +75,8 @@ struct Driver {
     seat: Option<StreamId>,
     floor: Epoch,
     take_after: Millis,
+    /// Since when the seat is being taken, and when that was last complained of.
+    taking_since: Option<(Millis, Millis)>,
     noticed: Option<(Millis, Option<String>, bool)>,
     takeover: Option<TakeoverInfo>,
     lag_us: Option<u64>,
@@ -121,6 +125,7 @@ impl Driver {
             seat: None,
             floor: Epoch(0),
             take_after: 0,
+            taking_since: None,
             noticed: None,
             takeover: None,
             lag_us: None,
@@ -582,6 +587,7 @@ impl Driver {
     }
 
     fn mind_seat(&mut self, now: Millis) {
+        self.complain(now);
         if let Some(stream) = self.opening {
             let begin = Position { epoch: stream.epoch, seq: Seq(0) };
             if self.follower.applied().get(stream.seat) >= begin {
@@ -621,6 +627,26 @@ impl Driver {
         // Before anything else is said: the nodes hear the new role before the seat is opened.
         self.last_beat = 0;
         self.heartbeat(now);
+    }
+
+    /// Says what taking the seat waits for, where it takes long.
+    fn complain(&mut self, now: Millis) {
+        if !self.coordinator.taking() && self.opening.is_none() {
+            self.taking_since = None;
+            return;
+        }
+        let (since, said) = *self.taking_since.get_or_insert((now, now));
+        if now.saturating_sub(said) >= SLOW_MS {
+            self.taking_since = Some((since, now));
+            warn!(
+                seconds = (now - since) / 1000,
+                opening = ?self.opening,
+                applied = %self.follower.applied(),
+                nodes_up = self.coordinator.nodes_up(),
+                under_way = self.coordinator.describe(),
+                "taking the seat takes long"
+            );
+        }
     }
 
     fn open_seat(&mut self, stream: StreamId, now: Millis) {
@@ -708,6 +734,18 @@ impl Driver {
         }
         for txn in wanted {
             self.resolve(txn);
+        }
+        for target in self.present.targets.iter_mut().filter(|target| target.slow_at <= now) {
+            target.slow_at = now + SLOW_MS;
+            let missing = unresolved(&target.vector, &applied);
+            warn!(
+                feed = ?self.feed,
+                %applied,
+                wanted = %target.vector,
+                first_missing = ?missing.first(),
+                under_way = self.coordinator.describe(),
+                "reading the present takes long"
+            );
         }
         let timeout = u64::try_from(READ_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         self.present.expire(now, timeout);

@@ -8,6 +8,7 @@ use node_core::ids::{Key, Position, Seat, Seq, StorageId, TxnId, Vector};
 use node_core::wire::{Block, ReadBlock};
 
 use super::Answer;
+use super::driver::SLOW_MS;
 use crate::volume_api::{BlockRequest, VolumeError};
 
 /// A block read that a node has not answered within this time goes to another one.
@@ -76,6 +77,8 @@ pub(super) struct Target {
     pub(super) vector: Vector,
     pub(super) since: Millis,
     pub(super) resolve_at: Millis,
+    /// When it has taken so long that the log should tell.
+    pub(super) slow_at: Millis,
     pub(super) askers: Vec<(Asker, Millis)>,
 }
 
@@ -141,7 +144,8 @@ impl Present {
         }
         if let Some(round) = self.round.take() {
             let (vector, askers) = (round.target, round.askers);
-            self.targets.push(Target { vector, since: now, resolve_at: now, askers });
+            let slow_at = now + SLOW_MS;
+            self.targets.push(Target { vector, since: now, resolve_at: now, slow_at, askers });
         }
         true
     }
