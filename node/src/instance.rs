@@ -9,6 +9,7 @@ use crds::node_api::{
 };
 use node_core::quorum::Mode;
 use node_instance::role::{InstanceConfig, InstanceFigures, InstanceReport};
+use node_instance::volume::TakeoverCause;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -146,10 +147,11 @@ fn translate(identity: &Identity, report: &InstanceReport) -> InstanceStatus {
         writer: known.filter(|_| single).map(|(name, _)| name.clone()),
         takeover: volume.takeover.as_ref().filter(|_| volume.seat.is_some()).map(|taken| Takeover {
             from: taken.from.clone(),
-            reason: match (&taken.from, taken.silent) {
+            reason: match (&taken.from, taken.reason) {
                 (None, _) => TakeoverReason::FirstStart,
-                (Some(_), true) => TakeoverReason::Silent,
-                (Some(_), false) => TakeoverReason::Disconnected,
+                (Some(_), TakeoverCause::Resigned) => TakeoverReason::Resigned,
+                (Some(_), TakeoverCause::Silent) => TakeoverReason::Silent,
+                (Some(_), TakeoverCause::Disconnected) => TakeoverReason::Disconnected,
             },
             milliseconds: taken.milliseconds as f64,
         }),

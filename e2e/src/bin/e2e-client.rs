@@ -8,7 +8,7 @@
 //! ```
 //!
 //! User, password and database come from `BOREALIS_USER`, `BOREALIS_PASSWORD` and `BOREALIS_DATABASE`.
-//! `load` gives a number up only when its insert was acknowledged; after an error it connects again and goes on
+//! `load` says `warm` after some hundred writes. It gives a number up only when its insert was acknowledged; after an error it connects again and goes on
 //! with the **next** number, so that the outcome of each is known or unknown, never both. At the end it reads
 //! everything back and prints
 //! `acknowledged N lost N refused N unknown N longest_gap_ms N gap_began_unix_ms N gap_ended_unix_ms N`.
@@ -28,6 +28,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CONNECT: Duration = Duration::from_millis(250);
 /// Longest wait for an answer to one statement.
 const ANSWER: Duration = Duration::from_secs(3);
+/// After so many writes `load` says that it is warm: something may break now.
+const WARM: usize = 200;
 const TABLE: &str = "borealis_e2e";
 
 fn main() -> ExitCode {
@@ -134,6 +136,9 @@ fn load(address: &str, seconds: &str, first: &str) -> Result<()> {
                 }
                 (last, last_unix) = (Instant::now(), now);
                 tally.acknowledged.push(id);
+                if tally.acknowledged.len() == WARM {
+                    report("warm");
+                }
             }
             Err(mysql::Error::MySqlError(error)) => {
                 tally.refused += 1;

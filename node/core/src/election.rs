@@ -6,7 +6,8 @@
 //! with the best promotion tier goes first, then the freshest; each later rank waits longer, so that a
 //! campaign normally has no rival. Rivals are safe all the same: fences and epochs decide.
 //!
-//! A holder that was granted the seat but has not opened it within [`OPENING_MS`] counts as gone.
+//! A holder that was granted the seat but has not opened it within [`OPENING_MS`] counts as gone; at once if
+//! rivals have divided the storage nodes among them so that none of them can open it.
 
 use crate::coordinator::Millis;
 use crate::ids::{Epoch, RunId, Seat, StorageId, Vector};
@@ -22,8 +23,9 @@ pub const SILENT_MS: u32 = 1_500;
 pub const LEASE_MS: Millis = 1_000;
 /// How much longer each rank of candidates waits.
 pub const RANK_STEP_MS: Millis = 250;
-/// How long a writer that says it has resigned, but is still there, is given to leave.
-pub const RESIGNED_MS: Millis = 300;
+/// How long a writer that says it has resigned, but is still there, is waited for: a view may be of the moment
+/// in which it took the seat.
+pub const RESIGNED_MS: Millis = 50;
 /// How long the first election of a volume waits for other candidates to appear.
 pub const FIRST_WAIT_MS: Millis = 300;
 /// How long a candidate may take between being granted the seat and opening it.
@@ -115,6 +117,18 @@ impl Election {
             |view: &View| view.instances.iter().any(|info| info.run == run && info.role == Role::Reader);
         self.views.iter().flatten().filter(|view| reads(view)).count() >= self.quorum.read()
     }
+    /// Whether rivals have been granted the same epoch by so many storage nodes each that none can open it.
+    fn divided(&self, seat: Seat, epoch: Epoch) -> bool {
+        let of_seat = |view: &View| {
+            view.seats.iter().find(|info| info.seat == seat && info.epoch >= epoch).map(|info| info.run)
+        };
+        let granted: Vec<RunId> = self.views.iter().flatten().filter_map(of_seat).collect();
+        let lost = |run: &RunId| {
+            let others = granted.iter().filter(|other| *other != run).count();
+            self.quorum.nodes() - others < self.quorum.write()
+        };
+        !granted.is_empty() && granted.iter().all(lost)
+    }
     /// The epoch to campaign with, if it is time to.
     pub fn campaign(&mut self, now: Millis) -> Option<Epoch> {
         let views = self.views.iter().flatten().count();
@@ -127,11 +141,12 @@ impl Election {
         if self.granted_since.is_none_or(|(of, _)| of != epoch) {
             self.granted_since = Some((epoch, now));
         }
-        let opening = self.granted_since.is_some_and(|(_, since)| now.saturating_sub(since) < OPENING_MS);
+        let opening = !self.divided(WRITER_SEAT, epoch)
+            && self.granted_since.is_some_and(|(_, since)| now.saturating_sub(since) < OPENING_MS);
         let left = holder.is_some_and(|holder| holder.active && self.resigned(holder.run));
         let present = holder.is_some_and(|holder| {
             let heard = !self.gone(holder.run) && (holder.active || opening);
-            !left && (holder.run == self.run || heard)
+            !left && (heard || holder.run == self.run && (holder.active || opening))
         });
         if present {
             self.gone_since = None;
@@ -147,22 +162,31 @@ impl Election {
             _ if only_resigned => RESIGNED_MS,
             _ => 0,
         };
-        let rank = self.rank(holder.map(|holder| holder.run))?;
+        // A rival for a seat that nobody opened is as good a candidate as before.
+        let rank = self.rank(holder.filter(|holder| holder.active).map(|holder| holder.run))?;
         (waited >= first + RANK_STEP_MS * rank).then_some(Epoch(epoch.0 + 1))
     }
     /// How many candidates go before this instance; `None` while no storage node lists it.
     fn rank(&self, holder: Option<RunId>) -> Option<u64> {
         let me = self.instance(self.run)?;
-        let mine = (me.tier, std::cmp::Reverse(progress(&me.applied)), me.ordinal);
+        let order =
+            |info: &InstanceInfo| (info.tier, std::cmp::Reverse(progress(&info.applied)), info.ordinal);
+        let mine = order(me);
         let before = self.instances().into_iter().filter(|info| {
-            let theirs = (info.tier, std::cmp::Reverse(progress(&info.applied)), info.ordinal);
+            let theirs = order(info);
             info.run != self.run && Some(info.run) != holder && !self.gone(info.run) && theirs < mine
         });
         Some(before.count() as u64)
     }
 }
 
-fn progress(applied: &Vector) -> (Epoch, u64) {
+/// How far an instance is, roughly: what is heard of the others is a moment old, and candidates must not each
+/// take themselves for the freshest.
+fn progress(applied: &Vector) -> u64 {
+    const ROUGHLY: u64 = 16_384;
     let position = applied.get(WRITER_SEAT);
-    (position.epoch, position.seq.0)
+    position.seq.0 / ROUGHLY
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use node_core::ids::{RunId, Seat, Vector};
 use node_core::quorum::{Mode, Quorum};
@@ -27,6 +27,9 @@ use crate::engine::{Engine, EngineConfig, EngineStats, EngineStore};
 use crate::server::{self, CloseReason, MysqlServer, ServerConfig, ServerError, Surroundings};
 use crate::volume::{self, Follower, VolumeConfig, VolumeCounters, VolumeHandle, VolumeStatus};
 
+/// A replica that does not find the configured database by then is ready without it: somebody dropped it.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
+const DATABASE_RETRY: Duration = Duration::from_millis(50);
 /// How long clients get to finish when the instance stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -53,7 +56,7 @@ pub struct InstanceConfig {
     pub user: String,
     /// The administrator's password.
     pub password: String,
-    /// Created once there is a writer.
+    /// Created by whoever may write, before it is ready; empty for none.
     pub database: String,
     /// Memory for cached rows, in bytes.
     pub cache_bytes: usize,
@@ -112,6 +115,8 @@ pub struct InstanceReport {
     pub applied: Vector,
     /// Client connections.
     pub connections: usize,
+    /// True once clients find the configured database.
+    pub prepared: bool,
     /// True once it is ending.
     pub stopping: bool,
 }
@@ -120,7 +125,7 @@ impl InstanceReport {
     /// Whether it takes statements.
     pub fn ready(&self, mode: Mode) -> bool {
         let can = self.volume.seat.is_some() || (mode == Mode::SingleMaster && self.volume.following);
-        self.listen.is_some() && can && !self.stopping
+        self.listen.is_some() && can && self.prepared && !self.stopping
     }
 }
 
@@ -217,7 +222,11 @@ impl Instance {
         let mut status = self.volume.status();
         let mut server: Option<Arc<MysqlServer>> = None;
         let mut writing = false;
-        let mut every = tokio::time::interval(Duration::from_millis(200));
+        let mut preparation = Preparation::Needed { since: None, not_before: Instant::now() };
+        if self.config.database.is_empty() {
+            preparation = Preparation::Done;
+        }
+        let mut every = tokio::time::interval(Duration::from_millis(100));
         loop {
             let now = status.borrow_and_update().clone();
             let can = now.seat.is_some() || (self.config.mode == Mode::SingleMaster && now.following);
@@ -230,14 +239,21 @@ impl Instance {
                 writing = now.seat.is_some();
                 self.role_changed(server, writing);
             }
-            self.tell(now, server.as_deref(), false);
+            // A replica looks for it once there is a writer to create it.
+            if let Some(server) = &server
+                && (writing || now.writer.is_some())
+            {
+                preparation.begin(server, writing);
+            }
+            self.tell(now, server.as_deref(), preparation.done(), false);
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = status.changed() => if changed.is_err() { break },
+                () = preparation.ended() => {}
                 _ = every.tick() => {}
             }
         }
-        self.tell(status.borrow().clone(), server.as_deref(), true);
+        self.tell(status.borrow().clone(), server.as_deref(), preparation.done(), true);
         self.end(server).await;
         Ok(())
     }
@@ -255,7 +271,7 @@ impl Instance {
             parameters: self.config.parameters.clone(),
         };
         let surroundings =
-            Cluster { mode: self.config.mode, name: self.config.name.clone(), volume: self.volume.clone() };
+            Cluster { mode: self.config.mode, volume: self.volume.clone() };
         let store: Arc<dyn Store> = Arc::new(EngineStore::new(self.engine.clone(), self.volume.clone()));
         let server = server::start(config, store, Arc::new(surroundings))
             .map_err(|source| InstanceError::Server { source })?;
@@ -263,28 +279,21 @@ impl Instance {
         Ok(server)
     }
 
-    fn role_changed(&self, server: &Arc<MysqlServer>, writing: bool) {
+    fn role_changed(&self, server: &MysqlServer, writing: bool) {
         server.set_read_only(!writing);
         if !writing {
             server.close_all(CloseReason::Demoted);
-            return;
         }
-        // A statement like any other: it waits for its commit, so not on this thread.
-        let server = server.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = server.create_database() {
-                warn!(%error, "the configured database could not be created");
-            }
-        });
     }
 
-    fn tell(&self, volume: VolumeStatus, server: Option<&MysqlServer>, stopping: bool) {
+    fn tell(&self, volume: VolumeStatus, server: Option<&MysqlServer>, prepared: bool, stopping: bool) {
         let report = InstanceReport {
             run: self.run.0,
             listen: server.map(MysqlServer::local_addr),
             volume,
             applied: self.engine.applied(),
             connections: server.map_or(0, MysqlServer::connections),
+            prepared,
             stopping,
         };
         self.report.send_if_modified(|old| {
@@ -310,6 +319,59 @@ impl Instance {
         let thread = self.thread;
         // A panic there has been reported by the panic itself.
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// Whether clients find the configured database: a writer creates it, a replica waits for it.
+enum Preparation {
+    Needed { since: Option<Instant>, not_before: Instant },
+    /// A statement like any other, which waits for its commit: on a thread of its own.
+    Running { since: Instant, writing: bool, task: tokio::task::JoinHandle<SqlResult<()>> },
+    /// A replica did not find it and does without; as a writer it would create it.
+    WithoutIt,
+    Done,
+}
+
+impl Preparation {
+    fn begin(&mut self, server: &Arc<MysqlServer>, writing: bool) {
+        let now = Instant::now();
+        let since = match self {
+            Preparation::Needed { since, not_before } if *not_before <= now => since.unwrap_or(now),
+            Preparation::WithoutIt if writing => now,
+            Preparation::Needed { .. }
+            | Preparation::Running { .. }
+            | Preparation::WithoutIt
+            | Preparation::Done => return,
+        };
+        let server = server.clone();
+        let task = tokio::task::spawn_blocking(move || match writing {
+            true => server.create_database(),
+            false => server.find_database(),
+        });
+        *self = Preparation::Running { since, writing, task };
+    }
+    fn done(&self) -> bool {
+        matches!(self, Preparation::Done | Preparation::WithoutIt)
+    }
+    /// Ends when the statement has; never while there is none.
+    async fn ended(&mut self) {
+        let Preparation::Running { since, writing, task } = self else {
+            return std::future::pending().await;
+        };
+        let (since, writing) = (*since, *writing);
+        let ended = task.await;
+        if let (Ok(Err(error)), true) = (&ended, writing) {
+            warn!(%error, "the configured database could not be created: trying again");
+        }
+        *self = match ended {
+            Ok(Ok(())) => Preparation::Done,
+            Ok(Err(_)) if !writing && since.elapsed() >= DATABASE_PATIENCE => {
+                Preparation::WithoutIt
+            }
+            Ok(Err(_)) | Err(_) => {
+                Preparation::Needed { since: Some(since), not_before: Instant::now() + DATABASE_RETRY }
+            }
+        };
     }
 }
 
@@ -345,7 +407,6 @@ impl Follower for EngineFollower {
 /// The cluster as SQL sees it.
 struct Cluster {
     mode: Mode,
-    name: String,
     volume: Arc<VolumeHandle>,
 }
 
@@ -355,7 +416,6 @@ impl Surroundings for Cluster {
         let writer = status.writer.as_ref().map(|(name, _)| name.clone());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-        let own_lag = status.lag_us.map_or(0.0, |us| us as f64 / 1000.0);
         let newest = status.instances.iter().fold(Vector::new(), |mut newest, info| {
             newest.join(&info.applied);
             newest
@@ -366,7 +426,7 @@ impl Surroundings for Cluster {
                 server_id: info.name.clone(),
                 session_id: if writes { "MASTER_SESSION_ID".to_owned() } else { session_id(info.run) },
                 last_update_micros: micros - i64::from(info.silent_ms) * 1000,
-                replica_lag_ms: if info.name == self.name { own_lag } else { 0.0 },
+                replica_lag_ms: if writes { 0.0 } else { f64::from(info.lag_us) / 1000.0 },
                 cpu: 0.0,
                 highest_lsn_received: newest.get(Seat(0)).seq.0,
             }

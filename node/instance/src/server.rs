@@ -176,6 +176,15 @@ impl MysqlServer {
         let name = self.database.replace('`', "``");
         self.backend.execute_alone(&format!("CREATE DATABASE IF NOT EXISTS `{name}`"))
     }
+    /// Whether the configured database is there. For a replica.
+    ///
+    /// # Errors
+    ///
+    /// 1049 if it is not; those of reading.
+    pub fn find_database(&self) -> SqlResult<()> {
+        let name = self.database.replace('`', "``");
+        self.backend.execute_alone(&format!("USE `{name}`"))
+    }
     /// Refuses new clients, lets statements under way end within `grace`, and stops. True if all ended.
     pub fn shutdown(&self, grace: Duration) -> bool {
         let begin = Instant::now();

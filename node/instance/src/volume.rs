@@ -94,13 +94,24 @@ pub struct VolumeStatus {
     pub takeover: Option<TakeoverInfo>,
 }
 
+/// Why a writer's time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeoverCause {
+    /// It gave up the seat.
+    Resigned,
+    /// Its connections broke.
+    Disconnected,
+    /// It is connected and says nothing.
+    Silent,
+}
+
 /// How a writer came to be one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TakeoverInfo {
     /// The writer before.
     pub from: Option<String>,
-    /// True if the writer before fell silent rather than hung up.
-    pub silent: bool,
+    /// Why it was over.
+    pub reason: TakeoverCause,
     /// Milliseconds from noticing to writing.
     pub milliseconds: u64,
 }

@@ -14,6 +14,14 @@ pub(crate) const DEPARTED_GRACE: Duration = Duration::from_secs(10);
 /// Below this an instance counts as talking.
 const TALKING: Duration = Duration::from_millis(150);
 
+/// What an instance says of itself with every heartbeat.
+pub(crate) struct Standing {
+    pub(crate) role: Role,
+    pub(crate) applied: Vector,
+    pub(crate) low: Vector,
+    pub(crate) lag_us: u32,
+}
+
 struct Entry {
     name: String,
     ordinal: u16,
@@ -21,6 +29,7 @@ struct Entry {
     role: Role,
     applied: Vector,
     low: Option<Vector>,
+    lag_us: u32,
     connection: Option<Arc<Connection>>,
     heard: Instant,
 }
@@ -48,6 +57,7 @@ impl Instances {
             role: Role::Reader,
             applied: Vector::new(),
             low: None,
+            lag_us: 0,
             connection: None,
             heard: now,
         });
@@ -55,19 +65,14 @@ impl Instances {
         entry.connection = Some(connection.clone());
     }
     /// A heartbeat. True if others should hear of it at once.
-    pub(crate) fn heard(
-        &mut self,
-        run: RunId,
-        role: Role,
-        applied: Vector,
-        low: Vector,
-        now: Instant,
-    ) -> bool {
+    pub(crate) fn heard(&mut self, run: RunId, standing: Standing, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&run) else { return false };
+        let Standing { role, applied, low, lag_us } = standing;
         let news = entry.role != role || now - entry.heard >= TALKING;
         entry.role = role;
         entry.applied = applied;
         entry.low = Some(low);
+        entry.lag_us = lag_us;
         entry.heard = now;
         news
     }
@@ -113,6 +118,7 @@ impl Instances {
                 run: *run,
                 role: entry.role,
                 applied: entry.applied.clone(),
+                lag_us: entry.lag_us,
                 silent_ms: if talking { 0 } else { u32::try_from(silent.as_millis()).unwrap_or(u32::MAX) },
                 connected: entry.connection.is_some(),
             }

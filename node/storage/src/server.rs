@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::carrier::{Accepted, CarrierError, Closed};
 use crate::connection::Connection;
 use crate::feed::{Position, encode};
+use crate::instances::Standing;
 use crate::reads::{Job, chain, refuse};
 use crate::rows::Backlog;
 use crate::shared::{Shared, Work};
@@ -124,10 +125,10 @@ fn answer(
     feed: &mut FeedTask,
 ) -> Option<Request> {
     match request {
-        Request::Heartbeat { beat, role, applied, low } => {
+        Request::Heartbeat { beat, role, applied, low, lag_us } => {
             let _ = connection.sender.send(&Reply::Beat { beat });
             if let Peer::Instance { run, .. } = connection.peer
-                && shared.instances.lock().heard(run, role, applied, low, Instant::now())
+                && shared.instances.lock().heard(run, Standing { role, applied, low, lag_us }, Instant::now())
             {
                 shared.topology_changed.notify_one();
             }

@@ -8,3 +8,4 @@ mod playground;
 mod protocol;
 mod single_master;
 mod storage;
+mod sysbench;

@@ -209,12 +209,14 @@ pub struct InstanceInfo {
     pub role: Role,
     /// How far it has applied.
     pub applied: Vector,
+    /// Its lag behind the present when it last measured it, in microseconds; 0 for a writer.
+    pub lag_us: u32,
     /// Milliseconds since it was last heard; 0 while the connection is live and talking.
     pub silent_ms: u32,
     /// False once its connection to this node is gone.
     pub connected: bool,
 }
-wire_struct!(InstanceInfo { name, ordinal, tier, run, role, applied, silent_ms, connected });
+wire_struct!(InstanceInfo { name, ordinal, tier, run, role, applied, lag_us, silent_ms, connected });
 
 /// Who holds a seat, as far as a storage node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +266,8 @@ pub enum Request {
         applied: Vector,
         /// Its oldest open snapshot.
         low: Vector,
+        /// Its lag behind the present when it was last measured, in microseconds; 0 for a writer.
+        lag_us: u32,
     },
     /// Vote on this.
     Propose(SharedTxn),
@@ -342,7 +346,7 @@ pub enum Request {
 }
 wire_enum!(Request {
     1 => Hello { peer, cluster },
-    2 => Heartbeat { beat, role, applied, low },
+    2 => Heartbeat { beat, role, applied, low, lag_us },
     3 => Propose(txn),
     4 => Accept { txn, ballot, value, body },
     5 => Prepare { txn, ballot, body },

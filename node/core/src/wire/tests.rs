@@ -23,7 +23,7 @@ fn sample() -> Vec<Request> {
         },
         Request::Propose(txn.clone()),
         Request::Accept { txn: id, ballot, value: Outcome::Commit, body: Some(txn) },
-        Request::Heartbeat { beat: 9, role: Role::Writer, applied: deps.clone(), low: deps },
+        Request::Heartbeat { beat: 9, role: Role::Writer, applied: deps.clone(), low: deps, lag_us: 1200 },
     ]
 }
 

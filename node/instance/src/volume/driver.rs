@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::commits::{Commits, Waiting};
 use super::links::{LinkConfig, LinkEvent, keep};
 use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
-use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
+use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverCause, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::{CommitError, VolumeError};
 
 const BEAT_MS: Millis = 100;
@@ -77,7 +77,7 @@ struct Driver {
     take_after: Millis,
     /// Since when the seat is being taken, and when that was last complained of.
     taking_since: Option<(Millis, Millis)>,
-    noticed: Option<(Millis, Option<String>, bool)>,
+    noticed: Option<(Millis, Option<String>, TakeoverCause)>,
     takeover: Option<TakeoverInfo>,
     lag_us: Option<u64>,
     unable: Option<String>,
@@ -543,7 +543,9 @@ impl Driver {
         let holds = self.seat.is_some() || self.opening.is_some() || self.coordinator.taking();
         let role = if holds { Role::Writer } else { Role::Reader };
         let (applied, low) = (self.follower.applied(), self.follower.low());
-        let request = Request::Heartbeat { beat: self.beat, role, applied, low };
+        let lag = self.lag_us.filter(|_| self.seat.is_none() || self.mode() == Mode::MultiMaster);
+        let lag_us = lag.map_or(0, |us| u32::try_from(us).unwrap_or(u32::MAX));
+        let request = Request::Heartbeat { beat: self.beat, role, applied, low, lag_us };
         self.perform(vec![Action::Broadcast(request)]);
     }
 
@@ -610,8 +612,12 @@ impl Driver {
                 let gone = self.election.holder(WRITER_SEAT);
                 let Some(epoch) = self.election.campaign(now) else { return };
                 let before = gone.and_then(|holder| self.election.instance(holder.run));
-                let silent = before.is_some_and(|info| info.connected);
-                self.noticed = Some((now, before.map(|info| info.name.clone()), silent));
+                let cause = match before {
+                    Some(info) if info.connected && info.role == Role::Reader => TakeoverCause::Resigned,
+                    Some(info) if info.connected => TakeoverCause::Silent,
+                    Some(_) | None => TakeoverCause::Disconnected,
+                };
+                self.noticed = Some((now, before.map(|info| info.name.clone()), cause));
                 epoch
             }
             Mode::MultiMaster => Epoch(known.0 + 1),
@@ -656,9 +662,9 @@ impl Driver {
         if self.mode() == Mode::SingleMaster {
             self.thread.lease.needed.store(true, Ordering::Release);
         }
-        if let Some((since, from, silent)) = self.noticed.take() {
+        if let Some((since, from, reason)) = self.noticed.take() {
             let milliseconds = now.saturating_sub(since);
-            self.takeover = Some(TakeoverInfo { from, silent, milliseconds });
+            self.takeover = Some(TakeoverInfo { from, reason, milliseconds });
         }
         info!(seat = stream.seat.0, epoch = stream.epoch.0, "seat opened");
         self.follower.seated(stream.seat);
