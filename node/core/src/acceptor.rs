@@ -24,11 +24,13 @@ mod tests;
 
 pub use state::{Checkpoint, Record};
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
 
-use crate::ids::{Ballot, Epoch, Height, Key, Outcome, RunId, Seat, Seq, StreamId, TxnId, Vector, Ver};
+use crate::ids::{
+    Ballot, Epoch, Height, Key, KeyMap, Outcome, RunId, Seat, Seq, StreamId, TxnId, Vector, Ver,
+};
 use crate::ordering::Ordering;
 use crate::quorum::Quorum;
 use crate::txn::{SharedTxn, Txn};
@@ -90,7 +92,7 @@ impl Claim {
 
 /// Which undecided transactions claim which keys.
 #[derive(Default)]
-struct Claims(HashMap<Key, SmallVec<[(TxnId, Claim); 2]>>);
+struct Claims(KeyMap<SmallVec<[(TxnId, Claim); 2]>>);
 
 impl Claims {
     fn add(&mut self, txn: &Txn) {
@@ -144,7 +146,7 @@ pub struct Acceptor {
     txns: BTreeMap<TxnId, TxnState>,
     holds: Claims,
     reserves: Claims,
-    newer: HashMap<Key, Ver>,
+    newer: KeyMap<Ver>,
     unapplied: VecDeque<SharedTxn>,
     seats: BTreeMap<Seat, SeatState>,
     ordering: Ordering,
@@ -160,7 +162,7 @@ impl Acceptor {
             txns: BTreeMap::new(),
             holds: Claims::default(),
             reserves: Claims::default(),
-            newer: HashMap::new(),
+            newer: KeyMap::default(),
             unapplied: VecDeque::new(),
             seats: BTreeMap::new(),
             ordering: Ordering::new(),

@@ -3,8 +3,9 @@
 //! A block says everything about its range: a key that is not in it was never written. Decided
 //! transactions are applied to the blocks that are there and to the fetches under way. The race between a
 //! fetch and a change is settled here: a fetch remembers every change to its range from the moment it is
-//! registered, its answer must include everything applied before that moment, and heights tell which of
-//! the remembered changes the answer lacks.
+//! registered and a while before it; its answer must include everything older than those, so that the storage
+//! node hardly ever has to wait for its rows; and heights tell which of the remembered changes the answer
+//! lacks.
 //!
 //! Pure: the caller holds the lock, carries the fetch to a storage node and waits for it.
 
@@ -12,7 +13,7 @@ mod block;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 
 use self::block::{Applied, Block, Row};
 use crate::ids::{Key, Vector};
-use crate::txn::Txn;
+use crate::txn::SharedTxn;
 use crate::wire::{self, FeedItem, RowVersion};
 
 /// What a reader sees.
@@ -107,6 +108,46 @@ struct Fetch {
     changes: Vec<(Key, RowVersion)>,
 }
 
+impl Fetch {
+    /// Remembers the changes to its range.
+    fn collect(&mut self, txn: &SharedTxn) {
+        for write in txn.writes.iter().filter(|write| self.gap.contains(&write.key)) {
+            let value = write.value.as_ref().map(|value| Bytes::copy_from_slice(value));
+            let copy = RowVersion { ver: write.version(txn.id), value };
+            self.changes.push((Bytes::copy_from_slice(&write.key), copy));
+        }
+    }
+}
+
+/// The newest transactions are remembered for fetches to come: this many writes, or this many bytes of them.
+const RECENT_WRITES: usize = if cfg!(test) { 8 } else { 1024 };
+const RECENT_BYTES: usize = 1 << 20;
+
+/// The newest transactions applied, oldest first, each with what was applied before it.
+#[derive(Debug, Default)]
+struct Recent {
+    txns: VecDeque<(Vector, SharedTxn)>,
+    writes: usize,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, before: Vector, txn: &SharedTxn) {
+        self.writes += txn.writes.len();
+        self.bytes += txn_bytes(txn);
+        self.txns.push_back((before, txn.clone()));
+        while self.writes > RECENT_WRITES || self.bytes > RECENT_BYTES {
+            let Some((_, oldest)) = self.txns.pop_front() else { return };
+            self.writes -= oldest.writes.len();
+            self.bytes -= txn_bytes(&oldest);
+        }
+    }
+}
+
+fn txn_bytes(txn: &SharedTxn) -> usize {
+    txn.writes.iter().map(|write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len)).sum()
+}
+
 /// What a change in the feed did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
@@ -138,6 +179,7 @@ pub struct Cache {
     fetches: HashMap<FetchId, Fetch>,
     next_fetch: u64,
     applied: Vector,
+    recent: Recent,
     bytes: usize,
     rows: usize,
     /// The clock's hand: the start of the block it passed last.
@@ -285,8 +327,12 @@ impl Cache {
         }
         self.next_fetch += 1;
         let id = FetchId(self.next_fetch);
-        let at_least = self.applied.clone();
-        self.fetches.insert(id, Fetch { gap, reverse, at_least: at_least.clone(), changes: Vec::new() });
+        let at_least = self.recent.txns.front().map_or(&self.applied, |(before, _)| before).clone();
+        let mut fetch = Fetch { gap, reverse, at_least: at_least.clone(), changes: Vec::new() };
+        for (_, txn) in &self.recent.txns {
+            fetch.collect(txn);
+        }
+        self.fetches.insert(id, fetch);
         Some((id, at_least))
     }
 
@@ -409,6 +455,7 @@ impl Cache {
             },
             FeedItem::Commit(txn) if self.applied.sees(txn.id) => Fed::Known,
             FeedItem::Commit(txn) => {
+                self.recent.push(self.applied.clone(), txn);
                 self.apply(txn, horizon);
                 self.applied.advance(txn.id.seat, txn.id.position());
                 Fed::New
@@ -416,15 +463,13 @@ impl Cache {
         }
     }
 
-    fn apply(&mut self, txn: &Txn, horizon: &Horizon) {
+    fn apply(&mut self, txn: &SharedTxn, horizon: &Horizon) {
         self.changes += 1;
+        for fetch in self.fetches.values_mut() {
+            fetch.collect(txn);
+        }
         for write in &txn.writes {
             let version = RowVersion { ver: write.version(txn.id), value: write.value.clone() };
-            for fetch in self.fetches.values_mut().filter(|fetch| fetch.gap.contains(&write.key)) {
-                let value = version.value.as_ref().map(|value| Bytes::copy_from_slice(value));
-                let copy = RowVersion { ver: version.ver, value };
-                fetch.changes.push((Bytes::copy_from_slice(&write.key), copy));
-            }
             self.apply_write(&write.key, &version, horizon);
         }
     }
@@ -453,6 +498,7 @@ impl Cache {
     pub fn reset(&mut self, at: &Vector) {
         self.blocks.clear();
         self.fetches.clear();
+        self.recent = Recent::default();
         self.bytes = 0;
         self.rows = 0;
         self.changes += 1;

@@ -8,6 +8,9 @@ use smallvec::SmallVec;
 /// A key of a row or of an index entry: table id, index id and order-preserving columns (see `node-sql`).
 pub type Key = Bytes;
 
+/// A hash table by key.
+pub type KeyMap<V> = std::collections::HashMap<Key, V, foldhash::fast::RandomState>;
+
 /// A place from which transactions are written.
 ///
 /// In multi-master mode every instance has its own seat (its ordinal); in single-master mode there is one

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use smallvec::SmallVec;
 
-use crate::ids::Key;
+use crate::ids::{Key, KeyMap};
 
 /// Who locks: a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,7 +84,7 @@ impl Entry {
 /// All row locks of an instance.
 #[derive(Debug, Default)]
 pub struct LockTable {
-    keys: HashMap<Key, Entry>,
+    keys: KeyMap<Entry>,
     held: HashMap<Owner, Vec<Key>>,
     waiting: HashMap<Owner, Key>,
 }

@@ -270,8 +270,7 @@ impl Instance {
             multi_master: self.config.mode == Mode::MultiMaster,
             parameters: self.config.parameters.clone(),
         };
-        let surroundings =
-            Cluster { mode: self.config.mode, volume: self.volume.clone() };
+        let surroundings = Cluster { mode: self.config.mode, volume: self.volume.clone() };
         let store: Arc<dyn Store> = Arc::new(EngineStore::new(self.engine.clone(), self.volume.clone()));
         let server = server::start(config, store, Arc::new(surroundings))
             .map_err(|source| InstanceError::Server { source })?;
@@ -324,9 +323,16 @@ impl Instance {
 
 /// Whether clients find the configured database: a writer creates it, a replica waits for it.
 enum Preparation {
-    Needed { since: Option<Instant>, not_before: Instant },
+    Needed {
+        since: Option<Instant>,
+        not_before: Instant,
+    },
     /// A statement like any other, which waits for its commit: on a thread of its own.
-    Running { since: Instant, writing: bool, task: tokio::task::JoinHandle<SqlResult<()>> },
+    Running {
+        since: Instant,
+        writing: bool,
+        task: tokio::task::JoinHandle<SqlResult<()>>,
+    },
     /// A replica did not find it and does without; as a writer it would create it.
     WithoutIt,
     Done,
@@ -365,9 +371,7 @@ impl Preparation {
         }
         *self = match ended {
             Ok(Ok(())) => Preparation::Done,
-            Ok(Err(_)) if !writing && since.elapsed() >= DATABASE_PATIENCE => {
-                Preparation::WithoutIt
-            }
+            Ok(Err(_)) if !writing && since.elapsed() >= DATABASE_PATIENCE => Preparation::WithoutIt,
             Ok(Err(_)) | Err(_) => {
                 Preparation::Needed { since: Some(since), not_before: Instant::now() + DATABASE_RETRY }
             }

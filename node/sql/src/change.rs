@@ -258,7 +258,7 @@ impl Change<'_> {
             Some(value) => self.fit(value, column, row, strict)?,
         };
         let zero = matches!(value, Value::Int(0)) || value == Value::Double(0.0);
-        if !value.is_null() && !(zero && !self.zero_is_a_value) {
+        if !value.is_null() && (!zero || self.zero_is_a_value) {
             if let Value::Int(explicit) = value
                 && let Ok(explicit) = u64::try_from(explicit)
             {

@@ -26,8 +26,11 @@ use crate::schema::{
 };
 use crate::store::{Key, LockWait, ReadMode, Store, StoreTxn, TxnOptions};
 
-/// Keys deleted, or index entries written, in one transaction.
-const BATCH: usize = 500;
+/// Keys read or deleted, or index entries written, in one transaction.
+const BATCH: usize = 2_000;
+/// Entries of a new index that are sorted in memory and written in order: keys in a random order would each
+/// need another part of the index cached.
+const SORT_BYTES: usize = 8 << 20;
 /// How often a change of the catalog that lost a vote is tried again.
 const RETRIES: u32 = 20;
 const DEADLOCK: u16 = 1213;
@@ -58,7 +61,7 @@ impl Definer<'_> {
             Ddl::DropDatabase { name, if_exists } => self.drop_database(name, *if_exists),
             Ddl::CreateTable { select: Some(_), .. } => Err(SqlError::unsupported("CREATE TABLE ... SELECT")),
             Ddl::CreateTable { table, if_not_exists, select: None } => {
-                self.create_table(table.clone(), *if_not_exists)
+                self.create_table((**table).clone(), *if_not_exists)
             }
             Ddl::CreateTableLike { name, like, if_not_exists } => {
                 let model = self.transaction(|_, txn| read_table(txn, &like.database, &like.table))?;

@@ -21,13 +21,7 @@ pub type SqlResult<T> = Result<T, SqlError>;
 pub fn sqlstate_of(code: u16) -> &'static str {
     match code {
         1040 => "08004",
-        1044 | 1049 | 1148 => {
-            if code == 1044 || code == 1049 {
-                "42000"
-            } else {
-                "HY000"
-            }
-        }
+        1044 | 1049 => "42000",
         1045 => "28000",
         1046 => "3D000",
         1047 | 1053 => "08S01",

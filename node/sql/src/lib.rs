@@ -1,17 +1,6 @@
 //! MySQL statements over a row store: SQLite plans and reads through virtual tables, changes are applied
 //! by our own code. No network, no storage: see [`store`] for what is needed of the rows.
 
-// Shapes that read better here than what these lints ask for: parser methods named by the clause they parse,
-// branches that stand for different syntax although they do the same, and a catalog change as large as a table.
-#![allow(
-    clippy::collapsible_if,
-    clippy::collapsible_match,
-    clippy::if_same_then_else,
-    clippy::large_enum_variant,
-    clippy::nonminimal_bool,
-    clippy::wrong_self_convention
-)]
-
 mod access;
 pub mod catalog;
 pub mod change;

@@ -279,7 +279,7 @@ pub enum Ddl {
     CreateTable {
         /// The definition, with ids 0. The primary key's index is named `PRIMARY`, others have names
         /// already (MySQL's rule: the first column's name, with `_2`, `_3` … if taken).
-        table: TableDef,
+        table: Box<TableDef>,
         /// IF NOT EXISTS.
         if_not_exists: bool,
         /// `AS SELECT`: its result columns have been added to the definition by the translator; gives the

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use node_core::acceptor::{Acceptor, Action, Record, Rows};
-use node_core::ids::{Epoch, Key, Outcome, Seat, Seq, StorageId, TxnId, Vector, Ver};
+use node_core::ids::{Epoch, Key, KeyMap, Outcome, Seat, Seq, StorageId, TxnId, Vector, Ver};
 use node_core::wire::{Closing, FeedItem, Membership, Reply, Request, Settled, Vote, Wire};
 
 use crate::accept_log::{AcceptLog, Generation, LogError};
@@ -51,8 +51,8 @@ pub enum DriverError {
 /// read, so an entry can vanish but never be older than the rows.
 #[derive(Default)]
 struct Recent {
-    young: HashMap<Key, Ver>,
-    old: HashMap<Key, Ver>,
+    young: KeyMap<Ver>,
+    old: KeyMap<Ver>,
 }
 
 impl Recent {

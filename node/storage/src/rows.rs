@@ -101,6 +101,8 @@ impl RowStore {
         let db = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .worker_threads(1)
+            // Its journal is short-lived, and every node of the volume would compress the same.
+            .journal_compression(fjall::CompressionType::None)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()
             .map_err(failed("open"))?;

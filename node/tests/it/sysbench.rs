@@ -32,6 +32,8 @@ impl Sysbench {
             format!("--mysql-password={}", text("password")),
             format!("--mysql-db={}", text("database")),
             "--mysql-ignore-errors=1213,1205".to_owned(),
+            // In multi-master mode AUTO_INCREMENT counts in steps, and sysbench expects ids without gaps.
+            "--auto-inc=off".to_owned(),
             format!("--tables={TABLES}"),
             format!("--table-size={rows}"),
         ];
@@ -68,10 +70,10 @@ type Checksum = Vec<(u64, u64, u64, u64, u64)>;
 
 fn checksums(connection: &mut Conn) -> Checksum {
     let checksum = |table: u32| {
-        let query = format!(
-            "SELECT COUNT(*), SUM(id), SUM(k), SUM(CRC32(c)), SUM(CRC32(pad)) FROM sbtest{table}"
-        );
-        let found: Option<_> = connection.query_first(&query).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let query =
+            format!("SELECT COUNT(*), SUM(id), SUM(k), SUM(CRC32(c)), SUM(CRC32(pad)) FROM sbtest{table}");
+        let found: Option<_> =
+            connection.query_first(&query).unwrap_or_else(|error| panic!("{query}: {error}"));
         found.expect("an aggregate has a row")
     };
     (1..=TABLES).map(checksum).collect()
@@ -141,7 +143,7 @@ fn small_caches(manifest: &Manifest, places: impl Fn(&Cluster) -> Vec<String>) {
         let cached = cached_bytes(&cluster, &instance);
         let resident = resident_bytes(&cluster, &instance);
         println!("{}: {instance} caches {cached} bytes, {resident} resident", manifest.mode);
-        assert!(cached > 0 && cached <= CACHE_BYTES, "{instance} caches {cached} bytes");
+        assert!(cached > 0.0 && cached <= CACHE_BYTES as f64, "{instance} caches {cached} bytes");
         assert!(resident < 16 * CACHE_BYTES, "{instance} takes {resident} bytes of memory");
     }
     let restarted = all_instances(&cluster).pop().expect("there are some");
@@ -152,10 +154,10 @@ fn small_caches(manifest: &Manifest, places: impl Fn(&Cluster) -> Vec<String>) {
     assert_eq!(checksums(&mut cold), before, "{restarted} with an empty cache");
 }
 
-fn cached_bytes(cluster: &Cluster, instance: &str) -> u64 {
+fn cached_bytes(cluster: &Cluster, instance: &str) -> f64 {
     let metrics = cluster.http(instance, "/metrics");
     let cached = metrics.lines().find_map(|line| line.strip_prefix("borealis_node_cache_bytes "));
-    cached.expect("it is a metric").trim().parse().expect("it is a whole number")
+    cached.expect("it is a metric").trim().parse().expect("it is a number")
 }
 
 fn resident_bytes(cluster: &Cluster, instance: &str) -> u64 {

@@ -21,17 +21,23 @@ use tracing::{info, warn};
 use super::commits::{Commits, Waiting};
 use super::links::{LinkConfig, LinkEvent, keep};
 use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
-use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverCause, TakeoverInfo, VolumeStatus, VolumeThread};
+use super::{
+    Answer, Command, Follower, READ_TIMEOUT, TakeoverCause, TakeoverInfo, VolumeStatus, VolumeThread,
+};
 use crate::volume_api::{CommitError, VolumeError};
 
 const BEAT_MS: Millis = 100;
 const PROBE_MS: Millis = 500;
 /// A node that has not answered a heartbeat for this long counts as not connected.
 const HEARD_MS: Millis = 1_200;
+/// A turn that comes this late is told in the log.
+const STALL_MS: Millis = 500;
 /// A reader whose target is not reached by then takes its feed from another node.
 const FEED_PATIENCE_MS: Millis = 400;
 /// How long a rival of a living writer may stay undecided before it is recovered.
 const RIVAL_PATIENCE_MS: Millis = 40;
+/// How long a turn may take.
+const TURN_MAX: Duration = Duration::from_millis(20);
 const BUSY_TURN: Duration = Duration::from_millis(5);
 const IDLE_TURN: Duration = Duration::from_millis(50);
 const RESIGN_MS: Millis = 3_000;
@@ -70,6 +76,9 @@ struct Driver {
     beats: VecDeque<(u64, Millis)>,
     beat: u64,
     last_beat: Millis,
+    /// When the last turn ended, and since when turns have followed each other without a long pause.
+    last_turn: Millis,
+    awake_since: Millis,
     last_probe: Millis,
     opening: Option<StreamId>,
     seat: Option<StreamId>,
@@ -120,6 +129,8 @@ impl Driver {
             beats: VecDeque::new(),
             beat: 0,
             last_beat: 0,
+            last_turn: 0,
+            awake_since: 0,
             last_probe: 0,
             opening: None,
             seat: None,
@@ -148,28 +159,44 @@ impl Driver {
             links.spawn(keep(config, events_in.clone(), stop.clone()));
         }
         links.close();
-        let mut said = Vec::new();
-        let mut asked = Vec::new();
+        let mut said = VecDeque::new();
+        let mut asked = VecDeque::new();
         loop {
             let turn = if self.busy() { BUSY_TURN } else { IDLE_TURN };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                _ = events.recv_many(&mut said, 512) => {}
-                _ = self.thread.commands.recv_many(&mut asked, 512) => {}
-                () = tokio::time::sleep(turn) => {}
+            if said.is_empty() && asked.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    event = events.recv() => said.extend(event),
+                    command = self.thread.commands.recv() => asked.extend(command),
+                    () = tokio::time::sleep(turn) => {}
+                }
+            } else {
+                // The links are tasks of this thread as well.
+                tokio::task::yield_now().await;
+                if stop.is_cancelled() {
+                    break;
+                }
             }
             while let Ok(event) = events.try_recv() {
-                said.push(event);
+                said.push_back(event);
             }
             while let Ok(command) = self.thread.commands.try_recv() {
-                asked.push(command);
+                asked.push_back(command);
             }
-            for event in said.drain(..) {
+            // Heartbeats leave at the end of a turn: with much to do, the rest waits for the next one.
+            let end = Instant::now() + TURN_MAX;
+            while let Some(event) = said.pop_front() {
                 self.link_event(event);
+                if Instant::now() >= end {
+                    break;
+                }
             }
-            for command in asked.drain(..) {
+            while let Some(command) = asked.pop_front() {
                 self.command(command);
+                if Instant::now() >= end {
+                    break;
+                }
             }
             self.end_turn();
         }
@@ -550,9 +577,15 @@ impl Driver {
     }
 
     fn mind_links(&mut self, now: Millis) {
+        // This thread was not there to listen: what was said meanwhile may be read only in the next turns.
+        if now.saturating_sub(self.last_turn) > STALL_MS {
+            warn!(milliseconds = now - self.last_turn, "the volume's thread was held up");
+            self.awake_since = now;
+        }
+        self.last_turn = now;
         for index in 0..self.links.len() {
             let Some(link) = self.links[index].as_mut() else { continue };
-            if link.counted && now.saturating_sub(link.heard) > HEARD_MS {
+            if link.counted && now.saturating_sub(link.heard.max(self.awake_since)) > HEARD_MS {
                 link.counted = false;
                 let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
                 warn!(node = node.0, "a storage node is connected but silent");

@@ -1,13 +1,14 @@
 //! ALTER TABLE, CREATE INDEX and DROP INDEX: each part is a change of its own.
 
-use super::{BATCH, Definer, discard, index_name, write_table};
+use super::{BATCH, Definer, SORT_BYTES, discard, index_name, write_table};
 use crate::catalog::{ColumnDef, Default as ColumnDefault, IndexDef, TableDef, TableState};
 use crate::convert::implicit_default;
-use crate::encoding::{ROW_INDEX, decode_row, index_entry, index_range};
+use crate::encoding::{Entry, ROW_INDEX, decode_row, index_entry, index_range};
 use crate::error::{SqlError, SqlResult};
 use crate::plan::{AlterAction, IndexSpec, Position, TableName};
 use crate::schema::{Garbage, Pending, after, encode, pending_key};
 use crate::store::{Key, ReadMode, StoreTxn};
+use crate::types::Value;
 
 impl Definer<'_> {
     pub(super) fn alter(&mut self, name: &TableName, actions: &[AlterAction]) -> SqlResult<u64> {
@@ -119,45 +120,61 @@ impl Definer<'_> {
         })
     }
 
-    /// Writes an index's entries, batch by batch.
+    /// Writes an index's entries: a part of the table at a time, sorted. Nobody else writes the table.
     fn build(&mut self, table: &TableDef, index: &IndexDef) -> SqlResult<()> {
         let mut rest = index_range(table.id, ROW_INDEX);
-        loop {
-            let last = self.transaction(|definer, txn| definer.build_batch(txn, table, index, &rest))?;
-            match last {
-                Some(last) => rest.start = after(&last),
-                None => return Ok(()),
+        let mut more = true;
+        while more {
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            while more && bytes < SORT_BYTES {
+                let rows =
+                    self.transaction(|_, txn| Ok(txn.scan(&rest, false, BATCH, ReadMode::Present)?))?;
+                more = rows.len() == BATCH;
+                if let Some((last, _)) = rows.last() {
+                    rest.start = after(last);
+                }
+                for (key, row) in rows {
+                    let entry = index_entry(table, index, &decode_row(table, &row)?, &key);
+                    bytes += entry.key.len() + key.len() + std::mem::size_of::<(Entry, Key)>();
+                    entries.push((entry, key));
+                }
+            }
+            entries.sort_unstable_by(|(one, _), (other, _)| one.key.cmp(&other.key));
+            for batch in entries.chunks(BATCH) {
+                self.transaction(|definer, txn| definer.write_entries(txn, table, index, batch))?;
             }
         }
+        Ok(())
     }
 
-    /// The last row's key, if there may be more.
-    fn build_batch(
+    fn write_entries(
         &mut self,
         txn: &mut dyn StoreTxn,
         table: &TableDef,
         index: &IndexDef,
-        range: &crate::store::KeyRange,
-    ) -> SqlResult<Option<Key>> {
-        let rows = txn.scan(range, false, BATCH, ReadMode::Present)?;
-        for (key, bytes) in &rows {
-            let row = decode_row(table, bytes)?;
-            let entry = index_entry(table, index, &row, key);
+        entries: &[(Entry, Key)],
+    ) -> SqlResult<()> {
+        for (entry, key) in entries {
             if entry.unique && txn.lock(&entry.key, self.wait)?.is_some_and(|other| other != *key) {
-                let shown: Vec<String> = index
-                    .columns
-                    .iter()
-                    .map(|&column| row[column].display().unwrap_or_else(|| "NULL".to_owned()))
-                    .collect();
-                return Err(SqlError::duplicate_entry(
-                    &shown.join("-"),
-                    &format!("{}.{}", table.name, index.name),
-                ));
+                return Err(duplicate(txn, table, index, key)?);
             }
-            txn.put(entry.key, key.clone())?;
+            txn.put(entry.key.clone(), key.clone())?;
         }
-        Ok(rows.last().filter(|_| rows.len() == BATCH).map(|(key, _)| key.clone()))
+        Ok(())
     }
+}
+
+/// Error 1062 about a row whose index entry another row has.
+fn duplicate(txn: &mut dyn StoreTxn, table: &TableDef, index: &IndexDef, key: &Key) -> SqlResult<SqlError> {
+    let row = match txn.get(key, ReadMode::Present)? {
+        Some(bytes) => decode_row(table, &bytes)?,
+        None => Vec::new(),
+    };
+    let shown =
+        |&column: &usize| row.get(column).and_then(Value::display).unwrap_or_else(|| "NULL".to_owned());
+    let shown: Vec<String> = index.columns.iter().map(shown).collect();
+    Ok(SqlError::duplicate_entry(&shown.join("-"), &format!("{}.{}", table.name, index.name)))
 }
 
 fn is_empty(txn: &mut dyn StoreTxn, table: &TableDef) -> SqlResult<bool> {

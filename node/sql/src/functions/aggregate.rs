@@ -117,7 +117,7 @@ impl Aggregate for Bits {
         Ok(())
     }
     fn finish(&mut self, _: &Context) -> SqlResult<Out> {
-        Ok(Out::Int(self.value))
+        Ok(Out::unsigned(self.value))
     }
 }
 

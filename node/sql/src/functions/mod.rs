@@ -78,7 +78,6 @@ const STABLE: &[(&str, Scalar)] = &[
     ("cast_binary", text::cast_binary),
     ("cast_char", text::cast_char),
     ("cast_int", number::cast_int),
-    ("cast_unsigned", number::cast_unsigned),
     ("char_length", text::char_length),
     ("connection_id", info::connection_id),
     ("conv", number::conv),
@@ -166,6 +165,7 @@ const STABLE: &[(&str, Scalar)] = &[
     ("num_sub", number::sub),
     ("num_sub_unsigned", number::sub_unsigned),
     ("num_truncate", number::truncate),
+    ("of_bits", number::of_bits),
     ("regexp_instr", text::regexp_instr),
     ("regexp_replace", text::regexp_replace),
     ("regexp_substr", text::regexp_substr),
@@ -176,6 +176,7 @@ const STABLE: &[(&str, Scalar)] = &[
     ("shift_right", number::shift_right),
     ("substring_index", text::substring_index),
     ("to_base64", digest::to_base64),
+    ("to_bits", number::to_bits),
     ("uuid_to_bin", digest::uuid_to_bin),
     ("weight_string", text::weight_string),
 ];

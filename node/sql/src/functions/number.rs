@@ -337,22 +337,26 @@ pub(crate) fn cast_decimal(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     Ok(Number::Dec(value, scale).out())
 }
 
+/// A decimal as an integer: rounded.
 pub(crate) fn cast_int(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     Ok(match args.get(0) {
-        // A string is cast by its leading integer, a decimal (also text) by rounding.
         Arg::Text(bytes) => {
             let text = String::from_utf8_lossy(bytes);
-            match parse_decimal(&text) {
-                Some((value, scale)) => {
-                    let whole = rescale(value, scale, 0).unwrap_or(0);
-                    Out::Int(whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
-                }
-                None => Out::Int(leading_int(&text)),
-            }
+            let whole = parse_decimal(&text).and_then(|(value, scale)| rescale(value, scale, 0));
+            let whole = whole.unwrap_or_else(|| leading_integer(&text));
+            Out::Int(whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
         }
+        other => other.int().into(),
+    })
+}
+
+/// The 64 bits of what is wanted as an integer: of text its leading integer (up to 2^64 - 1, of which the
+/// upper half shows as negative), of a hexadecimal literal the number it writes.
+pub(crate) fn to_bits(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
+    Ok(match args.get(0) {
+        Arg::Text(bytes) => bits_of_text(&String::from_utf8_lossy(bytes)),
         Arg::Blob(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) if text.trim().parse::<f64>().is_ok() => Out::Int(leading_int(text)),
-            // A hexadecimal literal is a number where a number is wanted.
+            Ok(text) if text.trim().parse::<f64>().is_ok() => bits_of_text(text),
             _ if bytes.len() <= 8 => {
                 Out::Int(bytes.iter().fold(0u64, |n, b| (n << 8) | u64::from(*b)) as i64)
             }
@@ -362,23 +366,25 @@ pub(crate) fn cast_int(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     })
 }
 
-fn leading_int(text: &str) -> i64 {
-    let text = text.trim_start();
-    let end = text
-        .char_indices()
-        .find(|(n, c)| !(c.is_ascii_digit() || (*n == 0 && matches!(c, '-' | '+'))))
-        .map_or(text.len(), |(n, _)| n);
-    text[..end].parse().unwrap_or(0)
+fn bits_of_text(text: &str) -> Out {
+    let whole = leading_integer(text).clamp(i128::from(i64::MIN), i128::from(u64::MAX));
+    // The upper half keeps its bits.
+    Out::Int(whole as i64)
 }
 
-pub(crate) fn cast_unsigned(args: &Args<'_>, ctx: &Context) -> SqlResult<Out> {
-    // Negative numbers wrap, as in MySQL: the bits stay, the type of the result says unsigned.
-    if let Some(text) = args.text(0)
-        && let Ok(value) = text.trim().parse::<u64>()
-    {
-        return Ok(Out::Int(value as i64));
-    }
-    cast_int(args, ctx)
+fn leading_integer(text: &str) -> i128 {
+    let text = text.trim_start();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let size = digits[..end]
+        .bytes()
+        .fold(0i128, |all, digit| all.saturating_mul(10).saturating_add(i128::from(digit - b'0')));
+    if text.starts_with('-') { -size } else { size }
+}
+
+/// `of_bits(x)`: an unsigned integer of its 64 bits.
+pub(crate) fn of_bits(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
+    Ok(args.int(0).map_or(Out::Null, Out::unsigned))
 }
 
 pub(crate) fn my_num(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
@@ -448,8 +454,11 @@ pub(crate) fn log(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
     Ok(value.into())
 }
 
-pub(crate) fn bit_count(args: &Args<'_>, _: &Context) -> SqlResult<Out> {
-    Ok(args.int(0).map(|v| i64::from(v.count_ones())).into())
+pub(crate) fn bit_count(args: &Args<'_>, ctx: &Context) -> SqlResult<Out> {
+    Ok(match to_bits(args, ctx)? {
+        Out::Int(bits) => Out::Int(i64::from(bits.count_ones())),
+        other => other,
+    })
 }
 
 pub(crate) fn bit_xor_of(args: &Args<'_>, _: &Context) -> SqlResult<Out> {

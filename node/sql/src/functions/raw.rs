@@ -25,6 +25,14 @@ pub(crate) enum Out {
     Json(String),
 }
 
+impl Out {
+    /// An unsigned integer by its 64 bits. What no integer of SQLite holds is text, which is also greater
+    /// than any of its integers.
+    pub(crate) fn unsigned(bits: i64) -> Self {
+        if bits >= 0 { Self::Int(bits) } else { Self::Text((bits as u64).to_string()) }
+    }
+}
+
 impl From<i64> for Out {
     fn from(value: i64) -> Self {
         Self::Int(value)

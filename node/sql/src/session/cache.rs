@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::plan::Translated;
 
-/// Texts kept by a session.
-const TEXTS: usize = 256;
+/// Texts kept by a session, and the longest worth keeping: a long one holds values and never comes again.
+const TEXTS: usize = 64;
+const TEXT_BYTES_MAX: usize = 4096;
 
 /// A plan, and what it holds for.
 pub(super) struct Plan {
@@ -36,6 +37,9 @@ impl Plans {
         fits.then(|| plan.clone())
     }
     pub(super) fn put(&mut self, sql: &str, plan: Arc<Plan>) {
+        if sql.len() > TEXT_BYTES_MAX {
+            return;
+        }
         if self.by_text.len() >= TEXTS && !self.by_text.contains_key(sql) {
             // Statements with their values in the text never come again: start over rather than keep order.
             self.by_text.clear();

@@ -122,7 +122,7 @@ impl Binder<'_> {
             "group_concat" => self.group_concat(call, &args),
             "bit_and" | "bit_or" | "bit_xor" => {
                 let sql = self.sql(first);
-                Ok(Bound::new(format!("my_{}(cast_int({sql}))", call.name), ColumnType::BIGINT_UNSIGNED)
+                Ok(Bound::new(format!("my_{}(to_bits({sql}))", call.name), ColumnType::BIGINT_UNSIGNED)
                     .not_null())
             }
             "json_arrayagg" => {

@@ -170,18 +170,20 @@ impl<'a> Binder<'a> {
             return Ok(bound);
         }
         for at in (0..self.scopes.len()).rev() {
-            if qualifier.is_empty() && self.scopes[at].alias_use == AliasUse::BeforeColumns {
-                if let Some(bound) = self.resolve_alias(at, name)? {
-                    return Ok(bound);
-                }
+            if qualifier.is_empty()
+                && self.scopes[at].alias_use == AliasUse::BeforeColumns
+                && let Some(bound) = self.resolve_alias(at, name)?
+            {
+                return Ok(bound);
             }
             if let Some((table, column)) = self.find_column(at, qualifier, name)? {
                 return Ok(self.scope_column(at, table, column, name));
             }
-            if qualifier.is_empty() && self.scopes[at].alias_use == AliasUse::AfterColumns {
-                if let Some(bound) = self.resolve_alias(at, name)? {
-                    return Ok(bound);
-                }
+            if qualifier.is_empty()
+                && self.scopes[at].alias_use == AliasUse::AfterColumns
+                && let Some(bound) = self.resolve_alias(at, name)?
+            {
+                return Ok(bound);
             }
         }
         let place = self.scopes.last().map_or("field list", |s| s.place);

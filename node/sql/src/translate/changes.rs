@@ -157,7 +157,7 @@ impl Binder<'_> {
         self.access = Access::Share;
         self.scopes.push(Scope::new());
         let before = self.tables.len();
-        let sql = self.from_clause(tables, None)?;
+        let sql = self.tables_clause(tables, None)?;
         let mut sql = sql;
         for at in targets {
             let Some(scope) = self.scopes.last() else { break };
@@ -263,7 +263,7 @@ impl Binder<'_> {
     fn assigned_places(&mut self, update: &UpdateStatement) -> SqlResult<Vec<(usize, usize)>> {
         let (binds, tables) = (self.binds.clone(), self.tables.clone());
         self.scopes.push(Scope::new());
-        let bound = self.from_clause(&update.tables, None);
+        let bound = self.tables_clause(&update.tables, None);
         let scope = self.scopes.pop().unwrap_or_else(Scope::new);
         (self.binds, self.tables) = (binds, tables);
         bound?;
@@ -328,7 +328,7 @@ impl Binder<'_> {
         }
         let (binds, tables) = (self.binds.clone(), self.tables.clone());
         self.scopes.push(Scope::new());
-        let bound = self.from_clause(&delete.tables, None);
+        let bound = self.tables_clause(&delete.tables, None);
         let scope = self.scopes.pop().unwrap_or_else(Scope::new);
         (self.binds, self.tables) = (binds, tables);
         bound?;

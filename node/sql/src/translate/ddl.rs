@@ -193,7 +193,7 @@ impl Binder<'_> {
         if table.columns.is_empty() {
             return Err(SqlError::new(1113, "A table must have at least 1 column"));
         }
-        Ok(Ddl::CreateTable { table, if_not_exists: create.if_not_exists, select })
+        Ok(Ddl::CreateTable { table: Box::new(table), if_not_exists: create.if_not_exists, select })
     }
 
     fn create_as(

@@ -48,8 +48,8 @@ impl Binder<'_> {
             }
             ExprKind::Negate(inner) => self.negate(inner),
             ExprKind::BitNot(inner) => {
-                let sql = self.integer(inner)?;
-                Ok(Bound::new(format!("(~{sql})"), ColumnType::BIGINT_UNSIGNED))
+                let sql = self.bits(inner)?;
+                Ok(Bound::new(format!("of_bits(~{sql})"), ColumnType::BIGINT_UNSIGNED))
             }
             ExprKind::Binary(op, left, right) => self.binary(*op, left, right),
             ExprKind::IsNull(inner, not) => {
@@ -142,14 +142,16 @@ impl Binder<'_> {
         }
     }
 
-    /// As an integer, for bit operators.
-    fn integer(&mut self, expr: &Expr) -> SqlResult<String> {
+    /// As 64 bits in a signed integer of SQLite, for bit operators.
+    fn bits(&mut self, expr: &Expr) -> SqlResult<String> {
         let bound = self.expr(expr)?;
         let sql = self.sql(&bound);
-        if class(&bound.ty) == Class::Int {
-            return Ok(sql);
-        }
-        Ok(format!("cast_int({sql})"))
+        let fits = !bound.ty.is_unsigned() || bound.column.is_some();
+        Ok(match class(&bound.ty) {
+            Class::Int if fits && bound.parameter.is_none() => sql,
+            Class::Decimal => format!("cast_int({sql})"),
+            _ => format!("to_bits({sql})"),
+        })
     }
 
     fn negate(&mut self, inner: &Expr) -> SqlResult<Bound> {
@@ -198,18 +200,23 @@ impl Binder<'_> {
                 Ok(Bound::new(format!("((NOT {l}) <> (NOT {r}))"), ColumnType::BIGINT))
             }
             BinaryOp::BitOr | BinaryOp::BitAnd | BinaryOp::ShiftLeft => {
-                let (l, r) = (self.integer(left)?, self.integer(right)?);
+                let small =
+                    |expr: &Expr| matches!(expr.kind, ExprKind::Int(value) if i64::try_from(value).is_ok());
+                let mask = op == BinaryOp::BitAnd && (small(left) || small(right));
+                let (l, r) = (self.bits(left)?, self.bits(right)?);
                 let word = match op {
                     BinaryOp::BitOr => "|",
                     BinaryOp::BitAnd => "&",
                     _ => "<<",
                 };
-                Ok(Bound { ty: ColumnType::BIGINT_UNSIGNED, ..joined(l, word, r) })
+                let bits = joined(l, word, r);
+                let sql = if mask { bits.sql } else { format!("of_bits({})", bits.sql) };
+                Ok(Bound::new(sql, ColumnType::BIGINT_UNSIGNED))
             }
             BinaryOp::BitXor | BinaryOp::ShiftRight => {
-                let (l, r) = (self.integer(left)?, self.integer(right)?);
+                let (l, r) = (self.bits(left)?, self.bits(right)?);
                 let name = if op == BinaryOp::BitXor { "bit_xor_of" } else { "shift_right" };
-                Ok(Bound::new(format!("{name}({l},{r})"), ColumnType::BIGINT_UNSIGNED))
+                Ok(Bound::new(format!("of_bits({name}({l},{r}))"), ColumnType::BIGINT_UNSIGNED))
             }
             BinaryOp::Concat => {
                 let (l, r) = (self.expr(left)?, self.expr(right)?);
@@ -349,10 +356,12 @@ impl Binder<'_> {
         let known = bound.parameter.is_none();
         let cast = match ty {
             ColumnType::Int { unsigned: false, .. } | ColumnType::Year => match from {
-                Class::Int if known => sql,
-                _ => format!("cast_int({sql})"),
+                Class::Int if known && !bound.ty.is_unsigned() => sql,
+                Class::Decimal => format!("cast_int({sql})"),
+                _ => format!("to_bits({sql})"),
             },
-            ColumnType::Int { .. } => format!("cast_unsigned({sql})"),
+            ColumnType::Int { .. } if from == Class::Decimal => format!("of_bits(cast_int({sql}))"),
+            ColumnType::Int { .. } => format!("of_bits(to_bits({sql}))"),
             ColumnType::Decimal { precision, scale, .. } => format!("dec_cast({sql},{precision},{scale})"),
             ColumnType::Double { .. } | ColumnType::Float { .. } => self.double(bound),
             ColumnType::Date => match from {

@@ -9,7 +9,7 @@ use crate::plan::Access;
 
 impl Binder<'_> {
     /// The SQL of FROM; its tables come into the innermost scope.
-    pub(crate) fn from_clause(&mut self, from: &TableRef, locking: Option<&Locking>) -> SqlResult<String> {
+    pub(crate) fn tables_clause(&mut self, from: &TableRef, locking: Option<&Locking>) -> SqlResult<String> {
         match from {
             TableRef::Table { database, name, alias, .. } => {
                 self.table_reference(database.as_ref(), name, alias.as_deref(), locking)
@@ -85,9 +85,9 @@ impl Binder<'_> {
     ) -> SqlResult<String> {
         let count = |binder: &Self| binder.scopes.last().map_or(0, |s| s.tables.len());
         let begin = count(self);
-        let left_sql = self.from_clause(left, locking)?;
+        let left_sql = self.tables_clause(left, locking)?;
         let middle = count(self);
-        let right_sql = self.from_clause(right, locking)?;
+        let right_sql = self.tables_clause(right, locking)?;
         let end = count(self);
         let outer = match kind {
             JoinKind::Inner => 0..0,

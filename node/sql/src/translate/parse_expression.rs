@@ -756,8 +756,8 @@ impl Parser<'_> {
         }
         let first = self.expr()?;
         if self.skip_word("FROM") {
-            function.args.push(self.expr()?);
-            function.args.push(first);
+            let text = self.expr()?;
+            function.args.extend([first, text]);
         } else {
             function.args.push(first);
         }

@@ -49,14 +49,14 @@ impl Parser<'_> {
             } else if self.skip_words(&["LOCK", "IN", "SHARE", "MODE"]) {
                 query.locking = Some(Locking { share: true, of: Vec::new() });
             } else if self.is_word("INTO") {
-                self.into_variables(&mut query.into)?;
+                self.select_into(&mut query.into)?;
             } else {
                 return Ok(());
             }
         }
     }
 
-    fn into_variables(&mut self, into: &mut Vec<String>) -> SqlResult<()> {
+    fn select_into(&mut self, into: &mut Vec<String>) -> SqlResult<()> {
         self.expect_word("INTO")?;
         if self.is_any(&["OUTFILE", "DUMPFILE"]) {
             return Err(SqlError::unsupported("SELECT INTO OUTFILE"));
@@ -170,7 +170,7 @@ impl Parser<'_> {
         }
         select.items = self.list(Self::select_item)?;
         if self.is_word("INTO") {
-            self.into_variables(into)?;
+            self.select_into(into)?;
         }
         if self.skip_word("FROM") && !self.skip_word("DUAL") {
             select.from = Some(self.table_refs()?);
@@ -272,9 +272,11 @@ impl Parser<'_> {
 
     fn join_operator(&mut self) -> SqlResult<Option<(JoinKind, bool)>> {
         let natural = self.skip_word("NATURAL");
-        let kind = if self.skip_word("JOIN") || self.skip_word("STRAIGHT_JOIN") {
-            JoinKind::Inner
-        } else if self.skip_words(&["INNER", "JOIN"]) || self.skip_words(&["CROSS", "JOIN"]) {
+        let kind = if self.skip_word("JOIN")
+            || self.skip_word("STRAIGHT_JOIN")
+            || self.skip_words(&["INNER", "JOIN"])
+            || self.skip_words(&["CROSS", "JOIN"])
+        {
             JoinKind::Inner
         } else if self.is_word("LEFT") || self.is_word("RIGHT") {
             let left = self.skip_word("LEFT");

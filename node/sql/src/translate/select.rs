@@ -92,7 +92,7 @@ impl Binder<'_> {
             let columns = rename(columns, &cte.columns)?;
             let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();
             parts.push(format!("{alias}({}) AS ({sql})", names.join(",")));
-            self.named.retain(|n| !(n.sql == alias));
+            self.named.retain(|n| n.sql != alias);
             self.named.push(NamedQuery { name: cte.name.clone(), sql: alias, columns });
         }
         Ok(format!("WITH {}{} ", if recursive { "RECURSIVE " } else { "" }, parts.join(", ")))
@@ -341,7 +341,7 @@ impl Binder<'_> {
 
     fn select_in_scope(&mut self, select: &Select, around: Around<'_>) -> SqlResult<Selected> {
         let from = match &select.from {
-            Some(from) => format!(" FROM {}", self.from_clause(from, around.locking)?),
+            Some(from) => format!(" FROM {}", self.tables_clause(from, around.locking)?),
             None => String::new(),
         };
         self.enter("where clause", AliasUse::No);

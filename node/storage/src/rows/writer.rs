@@ -1,9 +1,9 @@
 //! The one writer of the rows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use fjall::OwnedWriteBatch;
-use node_core::ids::{Key, Position, Seat, TxnId, Vector};
+use node_core::ids::{Key, KeyMap, Position, Seat, TxnId, Vector};
 use node_core::txn::SharedTxn;
 use node_core::wire::{FeedItem, RowVersion};
 
@@ -43,7 +43,7 @@ pub struct RowWriter {
 /// One atomic change, and what it has changed so far.
 struct Change {
     batch: OwnedWriteBatch,
-    rows: HashMap<Key, RowVersion>,
+    rows: KeyMap<RowVersion>,
 }
 
 impl RowWriter {
@@ -104,7 +104,7 @@ impl RowWriter {
     ///
     /// [`RowsError`]: nothing of it is applied.
     pub fn apply(&mut self, items: &[FeedItem], low: &Vector) -> Result<(), RowsError> {
-        let mut change = Change { batch: self.store.db.batch(), rows: HashMap::new() };
+        let mut change = Change { batch: self.store.db.batch(), rows: KeyMap::default() };
         let mut applied = self.applied.clone();
         for item in items {
             match item {
