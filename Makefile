@@ -33,11 +33,11 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) build 2400 cargo test --workspace --quiet --no-run
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
-	@$(stage) integration-tests 1200 cargo test -p node --quiet
+	@$(stage) integration-tests 1500 cargo test -p node --quiet
 	@$(stage) generated-files 300 $(MAKE) check-gen
-	@$(stage) kubernetes-tools 2700 e2e/cluster/build.sh
+	@$(stage) kubernetes-tools 2700 e2e/run.sh build
 	@$(stage) charts 300 charts/check.sh
-	@$(stage) kubernetes 1800 e2e/run.sh manifests
+	@$(stage) kubernetes 1800 e2e/run.sh
 
 check: ## The part of `make test` that needs no processes: format, lints, unit tests, generated files, dependencies
 	cargo fmt --all --check

@@ -5,7 +5,8 @@
 # The Kubernetes: KUBECONFIG if it is set; else kind, where Docker works; else e2e/cluster, as root. The images:
 # BOREALIS_IMAGE and BOREALIS_CLIENT_IMAGE, if set, are used as they are; otherwise both are made of the programs
 # in ${CARGO_TARGET_DIR:-target}/debug and loaded. E2E_KEEP=1 leaves everything up.
-# `run.sh NAME...` runs only the named groups: manifests, small, multi_master, single_master.
+# `run.sh NAME...` runs only the named groups: manifests, small, multi_master, single_master. `run.sh build` only
+# builds the Kubernetes that they will run on, if it has to be built (once per machine).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd); root=$here/..
 target=${CARGO_TARGET_DIR:-$root/target}/debug
@@ -53,18 +54,25 @@ nodes:
 $(for zone in 1 2 3; do printf -- '- role: worker\n  labels: {topology.kubernetes.io/zone: zone-%s}\n' $zone; done)
 X
 }
+which_kubernetes() {
+  if [ -n "${KUBECONFIG:-}" ]; then echo given
+  elif command -v kind >/dev/null && docker info >/dev/null 2>&1; then echo kind
+  elif [ "$(id -u)" = 0 ] && command -v go >/dev/null && command -v dpkg >/dev/null; then echo own
+  else echo none; fi
+}
 find_kubernetes() {
   command -v kubectl >/dev/null || skip "kubectl is not installed"
-  if [ -n "${KUBECONFIG:-}" ]; then
+  local which; which=$(which_kubernetes)
+  if [ "$which" = given ]; then
     kubectl get nodes >/dev/null 2>&1 || { flunk "KUBECONFIG=$KUBECONFIG reaches a Kubernetes"; finish; }
     say "using KUBECONFIG=$KUBECONFIG"
     [ "$KUBECONFIG" != "$("$here/cluster/cluster.sh" kubeconfig)" ] || outside=service
-  elif command -v kind >/dev/null && docker info >/dev/null 2>&1; then
+  elif [ "$which" = kind ]; then
     kind_name=borealis-e2e; export KUBECONFIG=$work/kubeconfig
     say "creating a kind cluster"
     three_zones | kind create cluster --name $kind_name --wait 120s --config - >"$work/kind.log" 2>&1 \
       || { cat "$work/kind.log"; flunk "kind creates a cluster"; finish; }
-  elif [ "$(id -u)" = 0 ] && command -v go >/dev/null && command -v dpkg >/dev/null; then
+  elif [ "$which" = own ]; then
     say "no Docker: bringing up e2e/cluster (its first build takes a quarter of an hour)"
     "$here/cluster/build.sh" >"$work/build.log" 2>&1 || { tail -n 20 "$work/build.log"; flunk "e2e/cluster builds"; finish; }
     own=1 outside=service
@@ -76,6 +84,11 @@ find_kubernetes() {
   helm=$(command -v helm || echo "$cache/helm")
   [ -x "$helm" ] || skip "helm is not installed"
 }
+
+if [ "${groups[*]}" = build ]; then
+  [ "$(which_kubernetes)" = own ] || { say "nothing to build"; exit 0; }
+  "$here/cluster/build.sh"; exit
+fi
 
 # --- images -----------------------------------------------------------------------------------------------
 # make_image OUT NAME PROGRAM...: an image with the programs and the libraries that they are linked with.

@@ -11,8 +11,12 @@ need=(); for p in containerd runc containernetworking-plugins nftables iptables 
   dpkg -s $p >/dev/null 2>&1 || need+=($p); done
 [ ${#need[@]} -eq 0 ] || { apt-get update -qq; apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null; }
 export CGO_ENABLED=0
+say() { [ -x "$bin/$1" ] || echo "building $1 ($2)"; }
+say kube "Kubernetes: about ten minutes"
 [ -x "$bin/kube" ] || (cd "$here/kube" && go build -trimpath -ldflags "-s -w -X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=37" -o "$bin/kube" .)
+say helm "two minutes"
 [ -x "$bin/helm" ] || GOBIN=$bin go install -trimpath -ldflags "-s -w" helm.sh/helm/v3/cmd/helm@v3.22.0
+say coredns "three minutes"
 [ -x "$bin/coredns" ] || GOBIN=$bin go install -trimpath -ldflags "-s -w" github.com/coredns/coredns@v1.15.0
 [ -x "$bin/pause" ] || gcc -static -O2 -o "$bin/pause" "$here/pause.c"
 python3 "$here/mkimage.py" "$bin/pause.tar" localhost/pause:dev /bin/pause "$bin/pause:/bin/pause"
