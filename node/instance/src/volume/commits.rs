@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use node_core::coordinator::Millis;
 use node_core::ids::TxnId;
 
+use super::driver::SLOW_MS;
 use super::{Answer, COMMIT_TIMEOUT};
 use crate::volume_api::{CommitError, Proposal};
 
@@ -20,6 +21,9 @@ pub(super) struct Waiting {
     pub(super) answer: Answer<Result<TxnId, CommitError>>,
     pub(super) deadline: Millis,
     pub(super) attempts: u32,
+    /// Since when it waits, and when that is worth a word.
+    since: Millis,
+    slow_at: Millis,
 }
 
 /// Proposals by ticket.
@@ -40,7 +44,7 @@ impl Commits {
         now: Millis,
     ) -> Waiting {
         let timeout = u64::try_from(COMMIT_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        Waiting { proposal, answer, deadline: now + timeout, attempts: 0 }
+        Waiting { proposal, answer, deadline: now + timeout, attempts: 0, since: now, slow_at: now + SLOW_MS }
     }
     pub(super) fn ticket(&mut self, mut waiting: Waiting) -> (u64, Proposal) {
         self.next += 1;
@@ -80,6 +84,15 @@ impl Commits {
         }
         self.parked = later;
         due
+    }
+    /// Proposals that have waited for long, and for how many seconds: each is told every few seconds.
+    pub(super) fn slow(&mut self, now: Millis) -> Vec<(u64, Millis)> {
+        let late = self.proposed.iter_mut().filter(|(_, waiting)| waiting.slow_at <= now);
+        late.map(|(ticket, waiting)| {
+            waiting.slow_at = now + SLOW_MS;
+            (*ticket, (now - waiting.since) / 1000)
+        })
+        .collect()
     }
     /// Gives up what has waited too long: what was never proposed has failed, what was proposed is unknown.
     pub(super) fn expire(&mut self, now: Millis, reason: &str) {

@@ -720,11 +720,15 @@ impl Driver {
         for waiting in self.commits.due(now) {
             self.propose(waiting);
         }
+        for (ticket, seconds) in self.commits.slow(now) {
+            warn!(ticket, seconds, under_way = self.coordinator.describe(), "a commit takes long");
+        }
         let (up, need) = (self.coordinator.nodes_up(), self.thread.config.quorum.write());
         let unable =
             self.unable.as_ref().map_or(String::new(), |reason| format!("; a storage node says: {reason}"));
+        let what = if up < need { "no write quorum" } else { "the storage nodes' vote is not decided" };
         let reason = format!(
-            "no write quorum: {up} of {} storage nodes are connected and {need} are needed{unable}",
+            "{what}: {up} of {} storage nodes are connected and {need} are needed{unable}",
             self.thread.config.quorum.nodes()
         );
         self.commits.expire(now, &reason);
