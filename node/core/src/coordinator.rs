@@ -160,6 +160,8 @@ pub struct Coordinator {
     next: Seq,
     open: BTreeMap<TxnId, Open>,
     applied: Option<Position>,
+    /// Up to here the feed has left out own transactions that were open.
+    jumped: Position,
     recoveries: BTreeMap<TxnId, Recovery>,
     fencing: Option<Fencing>,
     resolved: HashMap<TxnId, Outcome>,
@@ -181,6 +183,7 @@ impl Coordinator {
             next: Seq(1),
             open: BTreeMap::new(),
             applied: None,
+            jumped: Position::default(),
             recoveries: BTreeMap::new(),
             fencing: None,
             resolved: HashMap::new(),
@@ -278,26 +281,38 @@ impl Coordinator {
         }
         self.start_recovery(txn, None, patience, out);
     }
-    /// The feed has come this far: transactions up to there need no recovery any more.
+    /// The feed has come this far: transactions up to there need no recovery any more. An own one that is
+    /// still open does: nobody else tells what became of it.
     pub fn observe(&mut self, ordered: &Vector) {
-        self.recoveries.retain(|txn, recovery| recovery.needed() || !ordered.sees(*txn));
+        let open = &self.open;
+        self.recoveries
+            .retain(|txn, recovery| recovery.needed() || open.contains_key(txn) || !ordered.sees(*txn));
     }
-    /// The feed reports own transactions as decided (a recoverer was faster, or the seat was lost).
+    /// The feed reports own transactions as decided (a recoverer was faster, or the seat was lost). Those
+    /// that it passes over were aborted.
     pub fn observe_own(&mut self, item: &FeedItem, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
-        match item {
+        let (seat, to) = match item {
             FeedItem::Commit(txn) => {
-                if self.open.contains_key(&txn.id) {
-                    self.decide_own(txn.id, Outcome::Commit, out);
-                }
+                self.decide_own(txn.id, Outcome::Commit, out);
+                (txn.id.seat, txn.id.position())
             }
-            FeedItem::Advance { seat, to } => {
-                let below = |txn: &&TxnId| txn.seat == *seat && txn.position() <= *to;
-                let aborted: Vec<TxnId> = self.open.keys().filter(below).copied().collect();
-                for txn in aborted {
-                    self.decide_own(txn, Outcome::Abort, out); // changes nothing where it is decided
-                }
-            }
+            FeedItem::Advance { seat, to } => (*seat, *to),
+        };
+        let from = self.jumped;
+        let passed = |txn: &&TxnId| txn.seat == seat && txn.position() <= to && txn.position() > from;
+        let aborted: Vec<TxnId> = self.open.keys().filter(passed).copied().collect();
+        for txn in aborted {
+            self.decide_own(txn, Outcome::Abort, out); // changes nothing where it is decided
+        }
+    }
+    /// The feed left out everything up to here: what became of own transactions in it has to be asked.
+    pub fn observe_jump(&mut self, to: &Vector, now: Millis, out: &mut Vec<Action>) {
+        self.now = now;
+        let left_out: Vec<TxnId> = self.open.keys().filter(|txn| to.sees(**txn)).copied().collect();
+        for txn in left_out {
+            self.jumped = self.jumped.max(txn.position());
+            self.recover_own(txn, out);
         }
     }
     /// Gives up the seat: nothing is proposed any more; what is undecided goes on.
@@ -486,7 +501,13 @@ impl Coordinator {
         match settled {
             Settled::Decided(outcome) if self.open.contains_key(&txn) => self.decide_own(txn, outcome, out),
             Settled::Decided(outcome) => self.recovery_settled(txn, Some(outcome), out),
-            Settled::Unknown => self.recovery_settled(txn, None, out),
+            Settled::Unknown => {
+                self.recovery_settled(txn, None, out);
+                // Nobody can tell any more: neither can this. Later ones must not wait for it.
+                if self.open.remove(&txn).is_some() {
+                    self.advance_own(out);
+                }
+            }
         }
     }
 

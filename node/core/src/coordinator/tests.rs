@@ -139,3 +139,56 @@ fn a_later_commit_waits_for_the_earlier_one_of_the_stream() {
         .collect();
     assert_eq!(order, vec![7, 8]);
 }
+
+/// A second proposal of the same stream.
+fn second_proposal(coordinator: &mut Coordinator, first: TxnId, out: &mut Vec<Action>) -> SharedTxn {
+    let write = Write { key: Bytes::from_static(b"other"), base: None, value: None };
+    let proposal = Proposal { ticket: 8, deps: Vector::new(), writes: vec![write], checks: vec![] };
+    coordinator.propose(proposal, 1, out);
+    coordinator.open[&TxnId { seq: Seq(2), ..first }].txn.clone()
+}
+
+fn finishes(out: &[Action]) -> Vec<(u64, bool)> {
+    let finish = |action: &Action| match action {
+        Action::Finish(ticket, finish) => Some((*ticket, matches!(finish, Finish::Committed(_)))),
+        _ => None,
+    };
+    out.iter().filter_map(finish).collect()
+}
+
+/// The feed tells of an abort only by what follows it. A recovery that pauses at that moment would never hear
+/// of it otherwise, and every later commit of the stream would wait for ever.
+#[test]
+fn what_the_feed_passes_over_was_aborted() {
+    let (mut coordinator, first) = proposed(Mode::MultiMaster, 6);
+    let mut out = Vec::new();
+    let second = second_proposal(&mut coordinator, first, &mut out);
+    let ballot = Ballot { round: 9, proposer: RunId(2) };
+    coordinator.reply(StorageId(0), Reply::InRecovery { txn: first, ballot }, 2, &mut out);
+    let mine = Ballot { round: 10, proposer: RunId(1) };
+    let promised = Ballot { round: 11, proposer: RunId(2) };
+    coordinator.reply(StorageId(0), Reply::Nack { txn: first, ballot: mine, promised }, 3, &mut out);
+    out.clear();
+    coordinator.observe_own(&FeedItem::Commit(second), 4, &mut out);
+    assert_eq!(finishes(&out), vec![(7, false), (8, true)]);
+    assert_eq!(coordinator.in_flight(), 0);
+}
+
+#[test]
+fn what_the_feed_left_out_is_asked_for_and_not_taken_for_aborted() {
+    let (mut coordinator, first) = proposed(Mode::MultiMaster, 6);
+    let mut out = Vec::new();
+    let second = second_proposal(&mut coordinator, first, &mut out);
+    let mut at = Vector::new();
+    at.advance(first.seat, first.position());
+    out.clear();
+    coordinator.observe_jump(&at, 2, &mut out);
+    assert!(out.iter().any(|action| matches!(action, Action::Broadcast(Request::Prepare { .. }))));
+    out.clear();
+    coordinator.observe_own(&FeedItem::Commit(second), 3, &mut out);
+    coordinator.observe(&at);
+    assert_eq!(finishes(&out), vec![]);
+    let settled = Settled::Decided(Outcome::Commit);
+    coordinator.reply(StorageId(0), Reply::Settled { txn: first, settled }, 4, &mut out);
+    assert_eq!(finishes(&out), vec![(7, true), (8, true)]);
+}

@@ -319,7 +319,10 @@ impl Driver {
             Reply::FeedReset { at } if self.feed == Some(node) => {
                 info!(node = node.0, %at, "the history from here on is gone: starting over with an empty cache");
                 self.flush_applies();
+                let mut actions = Vec::new();
+                self.coordinator.observe_jump(&at, now, &mut actions);
                 self.follower.reset(at);
+                self.perform(actions);
             }
             Reply::Feed { .. } | Reply::FeedReset { .. } => {}
             Reply::Block(block) => self.blocks.answered(block),
