@@ -49,6 +49,10 @@ pub(crate) fn stale_definition() -> SqlError {
     SqlError::new(1412, "Table definition has changed, please retry transaction")
 }
 
+/// An index of the table is being built; the message is the table's number. MySQL makes the statement wait for
+/// the metadata lock, and so do sessions, which never show this code.
+pub(crate) const BEING_CHANGED: u16 = u16::MAX;
+
 impl Change<'_> {
     fn slot(&self) -> crate::table::SharedSlot {
         self.engine.slot.clone()
@@ -68,8 +72,7 @@ impl Change<'_> {
             return Err(stale_definition());
         }
         if table.state == TableState::ReadOnly {
-            // An index is being built: MySQL would make the statement wait for the metadata lock.
-            return Err(SqlError::lock_timeout());
+            return Err(SqlError::new(BEING_CHANGED, table.id.to_string()));
         }
         with_txn(&self.engine.slot, |txn| txn.check(&key))
     }

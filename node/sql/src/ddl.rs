@@ -42,8 +42,9 @@ pub(crate) struct Definer<'a> {
     pub(crate) store: &'a Arc<dyn Store>,
     pub(crate) options: TxnOptions,
     pub(crate) wait: LockWait,
-    /// This instance's name.
+    /// This instance's name, and its process.
     pub(crate) owner: String,
+    pub(crate) run: u64,
     /// Whether an instance is running.
     pub(crate) alive: &'a dyn Fn(&str) -> bool,
     /// What IF EXISTS and the like have passed over.
@@ -309,14 +310,32 @@ impl Definer<'_> {
         self.transaction(|_, txn| Ok(txn.delete(key.clone())?))
     }
 
-    /// A table is left read-only by an instance that has died: puts it back as it was.
-    fn undo_abandoned(&mut self, name: &TableName) -> SqlResult<()> {
+    /// Whether whoever changes the table is gone.
+    fn abandoned(&self, pending: &Pending) -> bool {
+        if pending.owner == self.owner { pending.run != self.run } else { !(self.alive)(&pending.owner) }
+    }
+
+    /// Whether a table can be written again: nobody changes it, or whoever did is gone and it is put back.
+    pub(crate) fn is_free(&mut self, table: u32) -> SqlResult<bool> {
+        let row = self.transaction(|_, txn| Ok(txn.get(&pending_key(table), ReadMode::Present)?))?;
+        let Some(row) = row else { return Ok(true) };
+        let pending: Pending = decode(&row)?;
+        if !self.abandoned(&pending) {
+            return Ok(false);
+        }
+        self.undo(&TableName { database: pending.database, table: pending.table }, false)?;
+        Ok(true)
+    }
+
+    /// A table is left read-only by an instance that has died, or by this session (`own`), which could not
+    /// go on: puts it back as it was.
+    fn undo(&mut self, name: &TableName, own: bool) -> SqlResult<()> {
         let undone = self.transaction(|definer, txn| {
             let mut table = definer.lock_table(txn, name)?;
             let key = pending_key(table.id);
             let Some(row) = txn.lock(&key, definer.wait)? else { return Ok(false) };
             let pending: Pending = decode(&row)?;
-            if (definer.alive)(&pending.owner) && pending.owner != definer.owner {
+            if !own && !definer.abandoned(&pending) {
                 return Err(SqlError::lock_timeout());
             }
             discard(txn, pending.unfinished.table, pending.unfinished.index)?;

@@ -97,6 +97,9 @@ pub struct Pending {
     pub table: String,
     /// Which instance is at it.
     pub owner: String,
+    /// Which process of that name: one that was started again knows nothing of it.
+    #[serde(default)]
+    pub run: u64,
     /// What it has written so far.
     pub unfinished: Garbage,
 }

@@ -9,6 +9,7 @@ mod execute;
 mod settings;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,13 +87,16 @@ pub struct Sessions {
     store: Arc<dyn Store>,
     instance: Arc<Instance>,
     schema: Arc<SchemaCache>,
+    /// Tells this process from an earlier one of the same name.
+    pub(crate) run: u64,
 }
 
 impl Sessions {
     /// Sessions over a store.
     pub fn new(store: Arc<dyn Store>, instance: Arc<Instance>) -> Self {
         let schema = Arc::new(SchemaCache::new(store.clone()));
-        Self { store, instance, schema }
+        let run = RandomState::new().build_hasher().finish();
+        Self { store, instance, schema, run }
     }
     /// Opens a session.
     ///
@@ -152,6 +156,7 @@ impl Sessions {
             prepared: HashMap::new(),
             named: HashMap::new(),
             next_handle: 1,
+            run: self.run,
         };
         if let Some(database) = database {
             session.use_database(database)?;
@@ -219,6 +224,8 @@ pub struct Session {
     prepared: HashMap<u64, String>,
     named: HashMap<String, String>,
     next_handle: u64,
+    /// Tells this process from an earlier one of the same name.
+    pub(crate) run: u64,
 }
 
 impl Session {

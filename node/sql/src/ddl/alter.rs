@@ -2,17 +2,18 @@
 
 use super::{BATCH, Definer, SORT_BYTES, discard, index_name, write_table};
 use crate::catalog::{ColumnDef, Default as ColumnDefault, IndexDef, TableDef, TableState};
+use crate::change::stale_definition;
 use crate::convert::implicit_default;
 use crate::encoding::{Entry, ROW_INDEX, decode_row, index_entry, index_range};
 use crate::error::{SqlError, SqlResult};
 use crate::plan::{AlterAction, IndexSpec, Position, TableName};
-use crate::schema::{Garbage, Pending, after, encode, pending_key};
+use crate::schema::{Garbage, Pending, after, decode, encode, pending_key};
 use crate::store::{Key, ReadMode, StoreTxn};
 use crate::types::Value;
 
 impl Definer<'_> {
     pub(super) fn alter(&mut self, name: &TableName, actions: &[AlterAction]) -> SqlResult<u64> {
-        self.undo_abandoned(name)?;
+        self.undo(name, false)?;
         let mut name = name.clone();
         for action in actions {
             match action {
@@ -96,6 +97,7 @@ impl Definer<'_> {
                 database: table.database.clone(),
                 table: table.name.clone(),
                 owner: owner.clone(),
+                run: definer.run,
                 unfinished,
             };
             txn.put(pending_key(table.id), encode(1, &pending)?)?;
@@ -108,11 +110,22 @@ impl Definer<'_> {
         })?;
         let Some((table, index)) = building else { return Ok(()) };
         if let Err(error) = self.build(&table, &index) {
-            self.undo_abandoned(name)?;
+            self.undo(name, true)?;
             return Err(error);
         }
         self.transaction(|definer, txn| {
             let mut table = definer.lock_table(txn, name)?;
+            // Others may have taken this instance for dead and thrown away what was built.
+            let pending = txn.lock(&pending_key(table.id), definer.wait)?;
+            let pending: Option<Pending> = pending.map(|row| decode(&row)).transpose()?;
+            let mine = |pending: &Pending| {
+                pending.owner == owner
+                    && pending.run == definer.run
+                    && pending.unfinished.index == Some(index.id)
+            };
+            if !pending.as_ref().is_some_and(mine) {
+                return Err(stale_definition());
+            }
             txn.delete(pending_key(table.id))?;
             table.state = TableState::Public;
             publish(&mut table, index.clone());

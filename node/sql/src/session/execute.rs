@@ -1,11 +1,12 @@
 //! Carrying out statements, by kind.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::cache::Plan;
 use super::{Completion, ResultSink, Session};
 use crate::catalog::Catalog;
-use crate::change::{Change, Changed, stale_definition};
+use crate::change::{BEING_CHANGED, Change, Changed, stale_definition};
 use crate::connection::{BindValues, Engine};
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
@@ -68,9 +69,37 @@ impl Session {
                     self.plans.remove(sql);
                     tries += 1;
                 }
+                Err(error) if error.code == BEING_CHANGED && tries == DEFINITION_RETRIES => {
+                    return Err(SqlError::lock_timeout());
+                }
+                Err(error) if error.code == BEING_CHANGED => {
+                    tries += 1;
+                    self.wait_for_table(error.message.parse().unwrap_or(0))?;
+                    self.plans.remove(sql);
+                }
                 result => return result,
             }
         }
+    }
+
+    /// Waits until nobody changes the table any more, as long as for a lock.
+    fn wait_for_table(&mut self, table: u32) -> SqlResult<()> {
+        let (kill, timeout) = {
+            let session = self.context.session.lock();
+            (session.kill.clone(), session.variables.lock_wait_timeout())
+        };
+        let begin = Instant::now();
+        let mut pause = Duration::from_millis(2);
+        while !self.define_with(|definer| definer.is_free(table))? {
+            if begin.elapsed() >= timeout {
+                return Err(SqlError::lock_timeout());
+            }
+            if kill.wait(pause) {
+                return Err(SqlError::interrupted());
+            }
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     fn carry_out(
@@ -350,6 +379,17 @@ impl Session {
         if !self.store.writable() {
             return Err(SqlError::read_only_server());
         }
+        let affected = self.define_with(|definer| definer.run(ddl))?;
+        if let Ddl::DropDatabase { name, .. } = ddl {
+            let mut session = self.context.session.lock();
+            if session.database.as_ref() == Some(name) {
+                session.database = None;
+            }
+        }
+        self.changed(Changed { affected, ..Changed::default() }, sink)
+    }
+
+    fn define_with<T>(&mut self, body: impl FnOnce(&mut Definer<'_>) -> SqlResult<T>) -> SqlResult<T> {
         let host = self.context.instance.host.clone();
         let alive = |name: &str| host.replicas().iter().any(|instance| instance.server_id == name);
         let mut options = self.options()?;
@@ -360,21 +400,16 @@ impl Session {
             options,
             wait: self.lock_wait(),
             owner: self.context.instance.host.server_id(),
+            run: self.run,
             alive: &alive,
             notes: &mut notes,
             now_seconds: u64::try_from(self.context.session.lock().statement_micros / 1_000_000).unwrap_or(0),
         };
-        let affected = definer.run(ddl)?;
-        if let Ddl::DropDatabase { name, .. } = ddl {
-            let mut session = self.context.session.lock();
-            if session.database.as_ref() == Some(name) {
-                session.database = None;
-            }
-        }
+        let result = body(&mut definer)?;
         for note in notes {
             self.context.session.lock().warn(crate::context::Level::Note, note.code, note.message);
         }
-        self.changed(Changed { affected, ..Changed::default() }, sink)
+        Ok(result)
     }
 
     // ---- transactions ----

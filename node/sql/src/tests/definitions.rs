@@ -1,7 +1,13 @@
 //! CREATE, DROP, TRUNCATE, ALTER: definitions, and what becomes of rows and plans.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Server;
+use crate::catalog::{TableDef, TableState};
 use crate::encoding::{index_range, table_range};
+use crate::schema::{Garbage, Pending, decode, encode, pending_key, stamp_of, table_key};
+use crate::store::{Freshness, Isolation, LockWait, Store, TxnOptions};
 use crate::types::Value;
 
 #[test]
@@ -43,6 +49,67 @@ fn an_index_on_a_full_table_finds_every_row() {
     client.run("ALTER TABLE t ADD UNIQUE INDEX us (s), DROP INDEX k_1");
     assert_eq!(client.error("INSERT INTO t VALUES (5000, 1, 'x7')").0, 1062);
     assert_eq!(server.store.count(&table_range(16)), 2600);
+}
+
+/// Leaves the table `test.t` (number 16) as a process leaves it that builds an index and is not done.
+fn begin_to_build(server: &Server, run: u64) {
+    let mut txn = server.store.begin(TxnOptions {
+        isolation: Isolation::ReadCommitted,
+        freshness: Freshness::Global,
+        snapshot_isolation: false,
+        read_only: false,
+        lock_wait: Duration::from_secs(1),
+        killed: Arc::default(),
+    });
+    txn.begin_statement().expect("a store in memory");
+    let key = table_key("test", "t");
+    let row = txn.lock(&key, LockWait::No).expect("free").expect("it exists");
+    let mut table: TableDef = decode(&row).expect("a table");
+    table.state = TableState::ReadOnly;
+    table.version += 1;
+    txn.put(key, encode(stamp_of(&table), &table).expect("it can be written")).expect("a put");
+    let pending = Pending {
+        database: "test".to_owned(),
+        table: "t".to_owned(),
+        owner: "shop-0".to_owned(),
+        run,
+        unfinished: Garbage { table: table.id, index: Some(7) },
+    };
+    txn.put(pending_key(table.id), encode(1, &pending).expect("it can be written")).expect("a put");
+    txn.commit().expect("nobody else writes");
+}
+
+#[test]
+fn a_table_whose_index_builder_died_is_written_as_before() {
+    let server = Server::new();
+    let mut client = server.client();
+    client.run("CREATE TABLE t (id INT PRIMARY KEY, k INT); INSERT INTO t VALUES (1, 1)");
+    let earlier = client.0.run.wrapping_add(1);
+    begin_to_build(&server, earlier);
+    client.run("INSERT INTO t VALUES (2, 2)");
+    begin_to_build(&server, earlier);
+    client.run("BEGIN; UPDATE t SET k = 3; COMMIT");
+    assert_eq!(client.rows("SELECT id, k FROM t"), "1,3 2,3");
+}
+
+#[test]
+fn a_change_waits_while_an_index_is_built_and_goes_on_when_it_is_done() {
+    let server = Server::new();
+    let mut client = server.client();
+    client.run("CREATE TABLE t (id INT PRIMARY KEY, k INT); INSERT INTO t VALUES (1, 1)");
+    begin_to_build(&server, client.0.run);
+    client.run("SET innodb_lock_wait_timeout = 1");
+    assert_eq!(client.error("INSERT INTO t VALUES (2, 2)").0, 1205);
+    assert_eq!(client.error("CREATE INDEX k ON t (k)").0, 1205);
+    client.run("SET innodb_lock_wait_timeout = 50");
+    // Another process takes the builder for dead.
+    let other = Server::over(&server.store);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.run("INSERT INTO t (id, k) VALUES (2, 2)"));
+        other.client().run("ALTER TABLE t ADD COLUMN c INT");
+        waiting.join().expect("it goes on");
+    });
+    assert_eq!(other.client().rows("SELECT id, c FROM t"), "1,NULL 2,NULL");
 }
 
 #[test]
