@@ -167,6 +167,10 @@ pub trait StoreTxn: Send {
     ///
     /// [`StoreError::Conflict`] if the transaction has been doomed by a remote commit (it is rolled back).
     fn begin_statement(&mut self) -> Result<(), StoreError>;
+    /// The statement that has begun may take what this instance knows for the present: all that it does with
+    /// what it reads is to write upon it, and a write upon something older is refused by the vote. A failure
+    /// may then be due to that; it says nothing before the statement has failed without this as well.
+    fn assume_present(&mut self) {}
     /// Takes the snapshot now (START TRANSACTION WITH CONSISTENT SNAPSHOT).
     ///
     /// # Errors

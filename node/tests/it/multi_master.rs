@@ -8,13 +8,9 @@ use mysql::prelude::Queryable;
 use crate::harness::{Cluster, Manifest, code, rounds, run, value};
 use crate::load::{Load, assert_all_there, create_table};
 
-/// Rows of one key and number, on a cluster whose reads see every acknowledged write.
+/// Rows of one key and number.
 fn cluster_with_a_counter() -> Cluster {
-    let manifest = Manifest {
-        more: "  parameters:\n    aurora_mm_session_consistency_level: REGIONAL_RAW\n",
-        ..Manifest::multi_master()
-    };
-    let cluster = Cluster::up(&manifest, &[]);
+    let cluster = Cluster::up(&Manifest::multi_master(), &[]);
     let mut connection = cluster.connect("it-0");
     run(&mut connection, "CREATE TABLE counter (id INT PRIMARY KEY, n BIGINT NOT NULL)");
     run(&mut connection, "INSERT INTO counter VALUES (1, 0)");
@@ -30,6 +26,21 @@ fn a_read_on_any_instance_sees_the_write_acknowledged_just_before_on_another() {
         run(&mut connections[round % 3], &write);
         let read = value(&mut connections[(round + 1) % 3], "SELECT n FROM counter WHERE id = 1");
         assert_eq!(usize::try_from(read).ok(), Some(round), "a stale read");
+    }
+}
+
+/// An INSERT does not ask first whether what it knows is the present; what it does not know yet must not show.
+#[test]
+fn an_insert_sees_what_another_instance_has_just_inserted_or_deleted() {
+    let cluster = cluster_with_a_counter();
+    let mut connections = ["it-0", "it-1", "it-2"].map(|name| cluster.connect(name));
+    for round in 2..rounds(100, 1_000) {
+        let insert = format!("INSERT INTO counter VALUES ({round}, {round})");
+        run(&mut connections[round % 3], &insert);
+        let other = &mut connections[(round + 1) % 3];
+        assert_eq!(code(&other.query_drop(&insert)), Some(1062), "round {round}");
+        run(other, &format!("DELETE FROM counter WHERE id = {round}"));
+        run(&mut connections[(round + 2) % 3], &insert);
     }
 }
 

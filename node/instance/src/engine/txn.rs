@@ -393,6 +393,10 @@ impl StoreTxn for EngineTxn {
         Ok(())
     }
 
+    fn assume_present(&mut self) {
+        self.fresh = true;
+    }
+
     fn take_snapshot(&mut self) -> Result<(), StoreError> {
         self.alive()?;
         self.snapshot().map(|_| ())

@@ -10,7 +10,7 @@ use crate::change::{BEING_CHANGED, Change, Changed, stale_definition};
 use crate::connection::{BindValues, Engine};
 use crate::ddl::Definer;
 use crate::error::{SqlError, SqlResult};
-use crate::plan::{Access, Ddl, Insert, InsertSource, Query, Statement, Transaction};
+use crate::plan::{Access, Ddl, Insert, InsertKind, InsertSource, Query, Statement, Transaction};
 use crate::rows::with_txn;
 use crate::schema::{is_row_of, table_key};
 use crate::show::Show;
@@ -311,17 +311,29 @@ impl Session {
         let alone = !self.holds_transaction();
         let retries = if alone { self.context.session.lock().variables.autocommit_retries() } else { 0 };
         let mut tries = 0;
+        let mut assume_present = alone && only_writes(statement);
         loop {
-            let result = self.change_once(statement, values);
-            match result {
+            match self.change_once(statement, values, assume_present) {
+                Err(_) if assume_present => assume_present = false,
                 Err(error) if error.code == DEADLOCK && tries < retries => tries += 1,
                 result => return result,
             }
+            let mut session = self.context.session.lock();
+            session.warnings.clear();
+            session.warning_count = 0;
         }
     }
 
-    fn change_once(&mut self, statement: &Statement, values: BindValues<'_>) -> SqlResult<Changed> {
+    fn change_once(
+        &mut self,
+        statement: &Statement,
+        values: BindValues<'_>,
+        assume_present: bool,
+    ) -> SqlResult<Changed> {
         self.begin_statement()?;
+        if assume_present && let Some(txn) = self.slot.lock().txn.as_mut() {
+            txn.assume_present();
+        }
         let mark = self.mark();
         let result = self.apply(statement, values);
         match result {
@@ -546,4 +558,13 @@ fn evaluate_default(engine: &mut Engine, catalog: &dyn Catalog, text: &str) -> S
         Ok(())
     })?;
     Ok(value)
+}
+
+/// Whether a statement that succeeds has written upon all that it has read: an INSERT of values.
+fn only_writes(statement: &Statement) -> bool {
+    let Statement::Insert(Insert { kind: InsertKind::Insert, on_duplicate: None, source, .. }) = statement
+    else {
+        return false;
+    };
+    matches!(source, InsertSource::Rows(rows) if rows.iter().all(|row| row.expressions.is_none()))
 }
