@@ -26,14 +26,15 @@ playground: setup ## Runs the cluster of MANIFEST (default: examples/single-mast
 	@cargo build -p node --bin borealis-node
 	@$(NODE) playground up -f $(MANIFEST)
 
-# The limits are for a machine with two cores and nothing built yet.
+# The limits are for a machine with two cores and nothing built yet. Everything is built as one workspace, since
+# cargo builds dependencies again for every other choice of packages.
 test: setup ## Everything that continuous integration checks
 	@$(stage) format 120 cargo fmt --all --check
 	@$(stage) lint 2400 cargo clippy --workspace --all-targets --quiet -- -D warnings
-	@$(stage) build 2400 cargo test --workspace --quiet --no-run
+	@$(stage) build 2400 cargo build --workspace --quiet --bins --tests
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
-	@$(stage) integration-tests 1500 cargo test -p node --quiet
+	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) kubernetes-tools 2700 e2e/run.sh build
 	@$(stage) charts 300 charts/check.sh
@@ -51,12 +52,14 @@ fix: ## Formats the code and applies what clippy can
 	cargo fmt --all
 
 gen: ## Writes the generated files: the resource definition, also into the chart
-	@cargo run --quiet -p crds --features k8s --bin crdgen > crds/yaml/auroraclusters.yaml.new
+	@cargo build --quiet --workspace --bins --tests
+	@$(TARGET)/debug/crdgen > crds/yaml/auroraclusters.yaml.new
 	@mv crds/yaml/auroraclusters.yaml.new crds/yaml/auroraclusters.yaml
 	@charts/gen.sh
 
 check-gen: ## Fails if the generated files are not what `make gen` writes
-	@cargo run --quiet -p crds --features k8s --bin crdgen | diff -u crds/yaml/auroraclusters.yaml - \
+	@cargo build --quiet --workspace --bins --tests
+	@$(TARGET)/debug/crdgen | diff -u crds/yaml/auroraclusters.yaml - \
 	  || { echo "crds/yaml is out of date: run make gen" >&2; exit 1; }
 
 sim: ## Random fault scenarios of the protocol: SEEDS=N of them; SEED=x replays one

@@ -105,7 +105,7 @@ make_image() {
 load_images() {
   if [ -z "${BOREALIS_IMAGE:-}" ] || [ -z "${BOREALIS_CLIENT_IMAGE:-}" ]; then
     # Up to date after `make build`; otherwise this builds what is missing.
-    (cd "$root" && cargo build --quiet -p node -p operator -p e2e --bins) || { flunk "the programs build"; finish; }
+    (cd "$root" && cargo build --quiet --workspace --bins --tests) || { flunk "the programs build"; finish; }
     make_image "$work/borealis.tar" "$image" "$target/borealis-node" "$target/borealis-operator"
     make_image "$work/client.tar" "$client_image" "$target/e2e-client"
     say "image of $(($(stat -c %s "$work/borealis.tar") / 1000000)) MB, uncompressed and unoptimised"

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use crds::node_api::{
     InstanceState, InstanceStatus, NodeStatus, Role, SeatPosition, Takeover, TakeoverReason,
 };
+use node_core::election::Parting;
 use node_core::quorum::Mode;
 use node_instance::role::{InstanceConfig, InstanceFigures, InstanceReport};
-use node_instance::volume::TakeoverCause;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -149,9 +149,9 @@ fn translate(identity: &Identity, report: &InstanceReport) -> InstanceStatus {
             from: taken.from.clone(),
             reason: match (&taken.from, taken.reason) {
                 (None, _) => TakeoverReason::FirstStart,
-                (Some(_), TakeoverCause::Resigned) => TakeoverReason::Resigned,
-                (Some(_), TakeoverCause::Silent) => TakeoverReason::Silent,
-                (Some(_), TakeoverCause::Disconnected) => TakeoverReason::Disconnected,
+                (Some(_), Parting::Resigned) => TakeoverReason::Resigned,
+                (Some(_), Parting::Silent) => TakeoverReason::Silent,
+                (Some(_), Parting::Disconnected) => TakeoverReason::Disconnected,
             },
             milliseconds: taken.milliseconds as f64,
         }),

@@ -60,6 +60,17 @@ pub struct Election {
     granted_since: Option<(Epoch, Millis)>,
 }
 
+/// How the holder of a seat was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// It handed the seat over.
+    Resigned,
+    /// Its connections to the storage nodes are closed.
+    Disconnected,
+    /// It is connected and does not answer.
+    Silent,
+}
+
 impl Election {
     /// For the instance's run.
     pub fn new(run: RunId, quorum: Quorum) -> Election {
@@ -116,6 +127,19 @@ impl Election {
         let reads =
             |view: &View| view.instances.iter().any(|info| info.run == run && info.role == Role::Reader);
         self.views.iter().flatten().filter(|view| reads(view)).count() >= self.quorum.read()
+    }
+    /// How a run that holds a seat no more was lost, as most of what is known says: single storage nodes may
+    /// not have heard the last of it yet.
+    pub fn parting(&self, run: RunId) -> Parting {
+        let connected = |view: &View| view.instances.iter().any(|info| info.run == run && info.connected);
+        let without = self.views.iter().flatten().filter(|view| !connected(view)).count();
+        if self.resigned(run) {
+            Parting::Resigned
+        } else if without >= self.quorum.read() {
+            Parting::Disconnected
+        } else {
+            Parting::Silent
+        }
     }
     /// Whether rivals have been granted the same epoch by so many storage nodes each that none can open it.
     fn divided(&self, seat: Seat, epoch: Epoch) -> bool {

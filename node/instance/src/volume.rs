@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use node_core::election::LEASE_MS;
+use node_core::election::{LEASE_MS, Parting};
 use node_core::ids::{Epoch, RunId, Seat, TxnId, Vector};
 use node_core::quorum::Quorum;
 use node_core::wire::{Block, FeedItem, InstanceInfo};
@@ -94,24 +94,13 @@ pub struct VolumeStatus {
     pub takeover: Option<TakeoverInfo>,
 }
 
-/// Why a writer's time was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TakeoverCause {
-    /// It gave up the seat.
-    Resigned,
-    /// Its connections broke.
-    Disconnected,
-    /// It is connected and says nothing.
-    Silent,
-}
-
 /// How a writer came to be one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TakeoverInfo {
     /// The writer before.
     pub from: Option<String>,
     /// Why it was over.
-    pub reason: TakeoverCause,
+    pub reason: Parting,
     /// Milliseconds from noticing to writing.
     pub milliseconds: u64,
 }

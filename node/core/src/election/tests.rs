@@ -122,3 +122,23 @@ fn nobody_campaigns_without_a_write_quorum() {
     }
     assert_eq!(me.campaign(10_000), None);
 }
+
+#[test]
+fn a_storage_node_that_is_late_does_not_change_why_the_writer_is_gone() {
+    let mut me = election(1);
+    let late = InstanceInfo { silent_ms: 0, ..writer(instance(0, 1)) };
+    all_see(
+        &mut me,
+        &[seat(1, 0, true)],
+        &[InstanceInfo { silent_ms: 40, ..instance(0, 1) }, instance(1, 1)],
+    );
+    me.view(StorageId(5), vec![seat(1, 0, true)], vec![late, instance(1, 1)]);
+    assert_eq!(me.parting(run(0)), Parting::Resigned);
+    let closed = InstanceInfo { connected: false, ..writer(instance(0, 1)) };
+    all_see(&mut me, &[seat(1, 0, true)], &[closed, instance(1, 1)]);
+    me.view(StorageId(5), vec![seat(1, 0, true)], vec![writer(instance(0, 1)), instance(1, 1)]);
+    assert_eq!(me.parting(run(0)), Parting::Disconnected);
+    let silent = InstanceInfo { silent_ms: 5_000, ..writer(instance(0, 1)) };
+    all_see(&mut me, &[seat(1, 0, true)], &[silent, instance(1, 1)]);
+    assert_eq!(me.parting(run(0)), Parting::Silent);
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
-use node_core::election::{Election, WRITER_SEAT};
+use node_core::election::{Election, Parting, WRITER_SEAT};
 use node_core::ids::{Epoch, Position, Seat, Seq, StorageId, StreamId, TxnId};
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
@@ -21,9 +21,7 @@ use tracing::{info, warn};
 use super::commits::{Commits, Waiting};
 use super::links::{LinkConfig, LinkEvent, keep};
 use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
-use super::{
-    Answer, Command, Follower, READ_TIMEOUT, TakeoverCause, TakeoverInfo, VolumeStatus, VolumeThread,
-};
+use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::{CommitError, VolumeError};
 
 const BEAT_MS: Millis = 100;
@@ -86,7 +84,7 @@ struct Driver {
     take_after: Millis,
     /// Since when the seat is being taken, and when that was last complained of.
     taking_since: Option<(Millis, Millis)>,
-    noticed: Option<(Millis, Option<String>, TakeoverCause)>,
+    noticed: Option<(Millis, Option<String>, Parting)>,
     takeover: Option<TakeoverInfo>,
     lag_us: Option<u64>,
     unable: Option<String>,
@@ -648,12 +646,8 @@ impl Driver {
                 let gone = self.election.holder(WRITER_SEAT);
                 let Some(epoch) = self.election.campaign(now) else { return };
                 let before = gone.and_then(|holder| self.election.instance(holder.run));
-                let cause = match before {
-                    Some(info) if info.connected && info.role == Role::Reader => TakeoverCause::Resigned,
-                    Some(info) if info.connected => TakeoverCause::Silent,
-                    Some(_) | None => TakeoverCause::Disconnected,
-                };
-                self.noticed = Some((now, before.map(|info| info.name.clone()), cause));
+                let parting = gone.map_or(Parting::Disconnected, |holder| self.election.parting(holder.run));
+                self.noticed = Some((now, before.map(|info| info.name.clone()), parting));
                 epoch
             }
             Mode::MultiMaster => Epoch(known.0 + 1),
