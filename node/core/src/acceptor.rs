@@ -22,15 +22,16 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::{Checkpoint, Record};
+pub use state::{Checkpoint, Record, SeatCheckpoint};
 
 use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
 
 use crate::ids::{
-    Ballot, Epoch, Height, Key, KeyMap, Outcome, RunId, Seat, Seq, StreamId, TxnId, Vector, Ver,
+    Ballot, Epoch, Height, Key, KeyMap, Outcome, RunId, Seat, Seq, StorageId, StreamId, TxnId, Vector, Ver,
 };
+use crate::membership::{Generation, Generations};
 use crate::ordering::Ordering;
 use crate::quorum::Quorum;
 use crate::txn::{SharedTxn, Txn};
@@ -55,6 +56,9 @@ pub enum Action {
     Feed(Vec<FeedItem>),
     /// A seat changed hands: tell every instance.
     SeatsChanged,
+    /// A new disk took a storage node's number: tell everybody connected ([`Reply::Generations`]) before any
+    /// later reply.
+    GenerationsChanged,
 }
 
 #[derive(Default)]
@@ -140,6 +144,19 @@ struct SeatState {
     active: Epoch,
 }
 
+impl SeatState {
+    fn as_checkpoint(&self, seat: Seat) -> SeatCheckpoint {
+        SeatCheckpoint {
+            seat,
+            granted: self.granted,
+            run: self.run,
+            ballot: self.ballot,
+            active: self.active,
+            closings: self.closings.clone(),
+        }
+    }
+}
+
 /// The state machine of one storage node.
 pub struct Acceptor {
     quorum: Quorum,
@@ -149,6 +166,7 @@ pub struct Acceptor {
     newer: KeyMap<Ver>,
     unapplied: VecDeque<SharedTxn>,
     seats: BTreeMap<Seat, SeatState>,
+    generations: Generations,
     ordering: Ordering,
     /// True once a record was replayed: later checkpoints repeat what is known then.
     replayed: bool,
@@ -165,6 +183,7 @@ impl Acceptor {
             newer: KeyMap::default(),
             unapplied: VecDeque::new(),
             seats: BTreeMap::new(),
+            generations: Generations::default(),
             ordering: Ordering::new(),
             replayed: false,
         }
@@ -176,6 +195,10 @@ impl Acceptor {
     /// What is ordered, and what is missing for more.
     pub fn ordering(&self) -> &Ordering {
         &self.ordering
+    }
+    /// The disks behind the storage nodes' numbers, as far as this node knows.
+    pub fn generations(&self) -> Generations {
+        self.generations
     }
     /// How many undecided transactions have a record here.
     pub fn undecided(&self) -> usize {
@@ -224,12 +247,15 @@ impl Acceptor {
             Request::Activate(closing) => self.activate(closing, out),
             Request::Activated(closing) => self.activated(closing, out),
             Request::ReadIndex { id, holds } => self.read_index(id, holds, out),
+            Request::Generations(generations) => self.raise(generations, out),
+            Request::Join { node, generation } => self.join(node, generation, out),
             Request::Hello { .. }
             | Request::Heartbeat { .. }
             | Request::Subscribe { .. }
             | Request::Read(_)
             | Request::Fetch { .. }
-            | Request::Status { .. } => {}
+            | Request::Status { .. }
+            | Request::Base { .. } => {}
         }
         self.drain(out);
     }
@@ -261,6 +287,7 @@ impl Acceptor {
             Record::Fenced { seat, epoch, run, ballot } => self.set_fence(seat, epoch, run, ballot),
             Record::Closing(closing) => self.set_closing(closing, out),
             Record::Activated(closing) => self.activated(closing, out),
+            Record::Generations(generations) => self.generations = self.generations.join(&generations),
         }
         self.replayed = true;
         self.drain(out);
@@ -630,6 +657,29 @@ impl Acceptor {
         }
         self.ordering.open(seat, epoch, &ends(&closing));
         out.push(Action::SeatsChanged);
+    }
+
+    // ---- new disks (RFC 5) ----
+
+    fn raise(&mut self, generations: Generations, out: &mut Vec<Action>) {
+        let raised = self.generations.join(&generations);
+        if raised != self.generations {
+            self.generations = raised;
+            out.push(Action::Persist(Record::Generations(raised)));
+            out.push(Action::GenerationsChanged);
+        }
+    }
+
+    fn join(&mut self, node: StorageId, generation: Generation, out: &mut Vec<Action>) {
+        let current = self.generations.get(node);
+        if generation != current {
+            if generation.number <= current.number {
+                return out.push(Action::Reply(Reply::JoinNack { node, current }));
+            }
+            self.raise(self.generations.with(node, generation), out);
+        }
+        let report = self.report();
+        out.push(Action::Reply(Reply::JoinOk { node, generation, report }));
     }
 
     // ---- reads of the present (section 9) ----

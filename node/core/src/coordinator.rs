@@ -12,7 +12,8 @@
 //!
 //! Invariants: one value only is ever sent at ballot 1. A transaction is finished for its client when it is
 //! decided and every earlier one of the stream is; an abort is told at once. Nothing here is durable: a run
-//! that ends leaves its transactions to whoever needs them.
+//! that ends leaves its transactions to whoever needs them. Answers count together only if their nodes gave
+//! them under the same [`Generations`]: when a disk is replaced, everything undecided is asked anew.
 
 mod fencing;
 mod recovery;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::{Ballot, Epoch, Outcome, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId, Vector};
+use crate::membership::{Generations, NODES_MAX};
 use crate::quorum::Quorum;
 use crate::txn::{Check, SharedTxn, Txn, Write};
 use crate::wire::{Closing, FeedItem, Reply, Request, Settled, Vote};
@@ -154,7 +156,13 @@ impl Nodes {
 pub struct Coordinator {
     quorum: Quorum,
     run: RunId,
+    /// Connected.
+    connected: Nodes,
+    /// Connected, and under the newest generations: whose answers count.
     up: Nodes,
+    /// The newest generations that any node has told.
+    generations: Generations,
+    told: [Generations; NODES_MAX],
     seat: Option<StreamId>,
     closing: Option<Closing>,
     next: Seq,
@@ -177,7 +185,10 @@ impl Coordinator {
         Coordinator {
             quorum,
             run,
+            connected: Nodes::default(),
             up: Nodes::default(),
+            generations: Generations::default(),
+            told: [Generations::default(); NODES_MAX],
             seat: None,
             closing: None,
             next: Seq(1),
@@ -201,7 +212,7 @@ impl Coordinator {
     pub fn taking(&self) -> bool {
         self.fencing.is_some()
     }
-    /// How many storage nodes are connected.
+    /// How many storage nodes are connected and count.
     pub fn nodes_up(&self) -> usize {
         self.up.len()
     }
@@ -221,6 +232,15 @@ impl Coordinator {
     /// A storage node is connected and votes.
     pub fn node_up(&mut self, node: StorageId, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
+        self.connected.add(node);
+        if self.told[usize::from(node.0)] == self.generations {
+            self.greet(node, out);
+        } else {
+            out.push(Action::Send(node, Request::Generations(self.generations)));
+        }
+    }
+    /// Asks a node whose answers count from now on for everything that is under way.
+    fn greet(&mut self, node: StorageId, out: &mut Vec<Action>) {
         self.up.add(node);
         if let (Some(_), Some(closing)) = (self.seat, &self.closing) {
             out.push(Action::Send(node, Request::Activated(closing.clone())));
@@ -242,6 +262,7 @@ impl Coordinator {
     /// A storage node's connection is gone.
     pub fn node_down(&mut self, node: StorageId, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
+        self.connected.remove(node);
         self.up.remove(node);
         self.poll(out);
     }
@@ -329,6 +350,13 @@ impl Coordinator {
     /// A storage node answers.
     pub fn reply(&mut self, node: StorageId, reply: Reply, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
+        if let Reply::Generations(generations) = reply {
+            return self.told_generations(node, generations, out);
+        }
+        // Said under older generations, or by a node that counts as gone: asked again when it counts.
+        if !self.up.has(node) {
+            return;
+        }
         match reply {
             Reply::Voted { txn, vote } => self.voted(node, txn, vote, out),
             Reply::InRecovery { txn, ballot } => {
@@ -368,7 +396,56 @@ impl Coordinator {
             | Reply::Block(_)
             | Reply::ReadRefused { .. }
             | Reply::Fetched { .. }
-            | Reply::StatusIs { .. } => {}
+            | Reply::StatusIs { .. }
+            | Reply::Generations(_)
+            | Reply::JoinOk { .. }
+            | Reply::JoinNack { .. }
+            | Reply::Base { .. } => {}
+        }
+    }
+
+    // ---- new disks (RFC 5) ----
+
+    fn told_generations(&mut self, node: StorageId, generations: Generations, out: &mut Vec<Action>) {
+        self.told[usize::from(node.0)] = generations;
+        let newest = self.generations.join(&generations);
+        if newest != self.generations {
+            self.generations = newest;
+            self.start_over(out);
+        }
+        let current = generations == self.generations;
+        if current && self.connected.has(node) && !self.up.has(node) {
+            self.greet(node, out);
+        }
+    }
+
+    /// A disk was replaced: what was counted so far may count the old one. Everything undecided is asked anew.
+    fn start_over(&mut self, out: &mut Vec<Action>) {
+        let generations = self.generations;
+        self.up = Nodes::default();
+        for node in each(self.connected) {
+            if self.told[usize::from(node.0)] != generations {
+                out.push(Action::Send(node, Request::Generations(generations)));
+            }
+        }
+        let now = self.now;
+        let mut unsure = Vec::new();
+        for (txn, open) in &mut self.open {
+            match open.phase {
+                Phase::Fast => {
+                    (open.accepts, open.rejects) = (Nodes::default(), Nodes::default());
+                    (open.since, open.sent) = (now, now);
+                }
+                Phase::Second { .. } => unsure.push(*txn),
+                Phase::Recovering | Phase::Decided(_) => {}
+            }
+        }
+        for txn in unsure {
+            self.recover_own(txn, out);
+        }
+        self.restart_recoveries(out);
+        if self.fencing.is_some() {
+            self.fence_again(out);
         }
     }
 

@@ -11,6 +11,7 @@
 //! | [`coordinator`] | an instance's proposals and the recovery of anybody's transactions |
 //! | [`ordering`] | in which order decided transactions are applied |
 //! | [`election`] | who becomes the writer, and when |
+//! | [`membership`] | which disk stands behind a storage node's number |
 //! | [`locks`] | local row locks, waits and deadlocks |
 //! | [`cache`] | blocks of rows with version chains |
 //! | [`wire`] | messages as bytes |
@@ -21,6 +22,7 @@ pub mod coordinator;
 pub mod election;
 pub mod ids;
 pub mod locks;
+pub mod membership;
 pub mod ordering;
 pub mod quorum;
 pub mod txn;

@@ -98,6 +98,16 @@ impl Ordering {
     pub fn settled(&self, stream: StreamId) -> Seq {
         self.streams.get(&stream).map_or(Seq(0), |stream| stream.state.settled)
     }
+    /// The epoch of a seat that is open here; 0 if none ever was.
+    pub fn opened(&self, seat: Seat) -> Epoch {
+        self.opened.get(&seat).copied().unwrap_or_default()
+    }
+    /// Whether the outcome of a transaction is known and, if it committed, its record too (or it has been handed
+    /// out already).
+    pub fn complete(&self, txn: TxnId) -> bool {
+        let ahead = self.streams.get(&txn.stream()).and_then(|stream| stream.ahead.get(&txn.seq));
+        !matches!(ahead, Some(Known::Commit(None))) && self.outcome(txn).is_some()
+    }
     /// The outcome of a transaction, where it is known.
     pub fn outcome(&self, txn: TxnId) -> Option<Settled> {
         let Some(stream) = self.streams.get(&txn.stream()) else {

@@ -1,6 +1,7 @@
 //! What of the acceptor is durable: the records of the log, and the checkpoint that begins each segment.
 
 use crate::ids::{Ballot, Epoch, Key, Outcome, RunId, Seat, Seq, StreamId, TxnId, Vector, Ver};
+use crate::membership::{Generations, JoinReport};
 use crate::ordering::{Ordering, StreamState};
 use crate::txn::SharedTxn;
 use crate::wire::codec_macros::{wire_enum, wire_struct};
@@ -64,6 +65,8 @@ pub enum Record {
     Closing(Closing),
     /// A chosen closing.
     Activated(Closing),
+    /// A new disk took a storage node's number.
+    Generations(Generations),
 }
 wire_enum!(Record {
     1 => Checkpoint(checkpoint),
@@ -74,6 +77,7 @@ wire_enum!(Record {
     6 => Fenced { seat, epoch, run, ballot },
     7 => Closing(closing),
     8 => Activated(closing),
+    9 => Generations(generations),
 });
 
 /// A seat's durable state.
@@ -93,6 +97,23 @@ pub struct SeatCheckpoint {
     pub closings: Vec<Closing>,
 }
 wire_struct!(SeatCheckpoint { seat, granted, run, ballot, active, closings });
+
+impl SeatCheckpoint {
+    /// Adds what another node has promised about the seat. One epoch granted to two runs is granted to none.
+    pub(crate) fn merge(&mut self, other: &SeatCheckpoint) {
+        match self.granted.cmp(&other.granted) {
+            std::cmp::Ordering::Less => (self.granted, self.run) = (other.granted, other.run),
+            std::cmp::Ordering::Equal if self.run != other.run => self.run = RunId(0),
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => {}
+        }
+        self.ballot = self.ballot.max(other.ballot);
+        for closing in &other.closings {
+            if !self.closings.contains(closing) {
+                self.closings.push(closing.clone());
+            }
+        }
+    }
+}
 
 /// A transaction's durable state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,18 +185,7 @@ impl Acceptor {
         newer.sort();
         Checkpoint {
             ordered: self.ordering.ordered().clone(),
-            seats: self
-                .seats
-                .iter()
-                .map(|(seat, state)| SeatCheckpoint {
-                    seat: *seat,
-                    granted: state.granted,
-                    run: state.run,
-                    ballot: state.ballot,
-                    active: state.active,
-                    closings: state.closings.clone(),
-                })
-                .collect(),
+            seats: self.checkpoint_seats(),
             streams: self
                 .ordering
                 .streams()
@@ -207,10 +217,58 @@ impl Acceptor {
         }
     }
 
+    /// The records with which a segment of the log begins: everything older ones still matter for.
+    pub fn checkpoint_records(&self) -> Vec<Record> {
+        vec![Record::Checkpoint(self.checkpoint()), Record::Generations(self.generations)]
+    }
+
+    /// What this node knows to exist, for a disk that joins.
+    pub(super) fn report(&self) -> JoinReport {
+        JoinReport {
+            seats: self.checkpoint_seats(),
+            settled: self.settled(),
+            decided: self.ordering.ahead().map(|(txn, outcome, _)| (txn, outcome)).collect(),
+            undecided: self.txns.keys().copied().collect(),
+        }
+    }
+
+    /// A member's state, for a disk that joins: without votes and promises, which are the member's own.
+    pub fn base(&self) -> Checkpoint {
+        Checkpoint { txns: Vec::new(), ..self.checkpoint() }
+    }
+
+    /// Begins as a new disk from a member's [`Acceptor::base`], bound by everything that the reporters have
+    /// promised about seats.
+    pub fn install(
+        &mut self,
+        base: Checkpoint,
+        seats: &[SeatCheckpoint],
+        generations: Generations,
+        rows: &mut dyn Rows,
+        out: &mut Vec<Action>,
+    ) {
+        self.restore(Checkpoint { txns: Vec::new(), ..base }, rows, out);
+        self.generations = generations;
+        for seat in seats {
+            let state = self.seats.entry(seat.seat).or_default();
+            let mut merged = state.as_checkpoint(seat.seat);
+            merged.merge(seat);
+            // Whatever opens a later epoch comes with the closing that opened it.
+            merged.closings.retain(|closing| closing.epoch >= state.active);
+            (state.granted, state.run, state.ballot) = (merged.granted, merged.run, merged.ballot);
+            state.closings = merged.closings;
+        }
+        self.drain(out);
+    }
+
+    fn checkpoint_seats(&self) -> Vec<SeatCheckpoint> {
+        self.seats.iter().map(|(seat, state)| state.as_checkpoint(*seat)).collect()
+    }
+
     pub(super) fn restore(&mut self, checkpoint: Checkpoint, rows: &mut dyn Rows, out: &mut Vec<Action>) {
         let Checkpoint { ordered, seats, streams, ahead, txns, newer } = checkpoint;
-        let fresh = Acceptor::new(self.quorum);
-        *self = fresh;
+        let generations = self.generations;
+        *self = Acceptor { generations, ..Acceptor::new(self.quorum) };
         let opened = seats.iter().map(|seat| (seat.seat, seat.active)).collect();
         let states = streams.into_iter().map(|stream| {
             let state = StreamState {

@@ -60,7 +60,7 @@ impl Node {
                     self.log.push(record);
                 }
                 Action::Reply(reply) => replies.push(reply),
-                Action::Feed(_) | Action::SeatsChanged => {}
+                Action::Feed(_) | Action::SeatsChanged | Action::GenerationsChanged => {}
             }
         }
         replies

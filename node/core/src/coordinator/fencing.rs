@@ -75,7 +75,7 @@ impl Coordinator {
         out.push(Action::Broadcast(Request::Fence { seat, epoch, run: self.run, ballot }));
     }
 
-    fn fence_again(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn fence_again(&mut self, out: &mut Vec<Action>) {
         let Some(fencing) = &self.fencing else { return };
         let (seat, epoch, tries) = (fencing.seat, fencing.epoch, fencing.tries + 1);
         self.fence(seat, epoch, tries, out);

@@ -124,6 +124,16 @@ impl Coordinator {
         out.push(Action::Broadcast(Request::Prepare { txn, ballot, body: recovery.body.clone() }));
     }
 
+    /// Starts everything over: answers were counted that do not count together any more.
+    pub(super) fn restart_recoveries(&mut self, out: &mut Vec<Action>) {
+        let asked = |recovery: &Recovery| !matches!(recovery.step, Step::Wait { .. });
+        let all: Vec<TxnId> =
+            self.recoveries.iter().filter(|(_, recovery)| asked(recovery)).map(|(txn, _)| *txn).collect();
+        for txn in all {
+            self.prepare(txn, out);
+        }
+    }
+
     /// Starts over with a higher ballot, after a pause that differs between recoverers.
     fn back_off(&mut self, txn: TxnId) {
         let Some(tries) = self.recoveries.get(&txn).map(|recovery| recovery.tries) else { return };

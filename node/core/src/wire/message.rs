@@ -6,6 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{DecodeError, Reader, Wire, wire_enum, wire_struct};
 use crate::ids::{Ballot, Epoch, Key, Outcome, Position, RunId, Seat, Seq, StorageId, TxnId, Vector, Ver};
+use crate::acceptor::Checkpoint;
+use crate::membership::{Generation, Generations, JoinReport};
 use crate::txn::SharedTxn;
 
 /// The wire version this build speaks.
@@ -343,6 +345,20 @@ pub enum Request {
         /// How far the asker has settled everything, by stream.
         settled: Vec<(Seat, Epoch, Seq)>,
     },
+    /// These disks stand behind the storage nodes' numbers.
+    Generations(Generations),
+    /// From a new disk: it takes a storage node's number; what do you know to exist?
+    Join {
+        /// Which number.
+        node: StorageId,
+        /// The disk.
+        generation: Generation,
+    },
+    /// From a new disk: a state to begin from.
+    Base {
+        /// Pairs the answer with the question.
+        id: u64,
+    },
 }
 wire_enum!(Request {
     1 => Hello { peer, cluster },
@@ -359,6 +375,9 @@ wire_enum!(Request {
     12 => Read(read),
     13 => Fetch { id, txns },
     14 => Status { membership, settled },
+    20 => Generations(generations),
+    21 => Join { node, generation },
+    22 => Base { id },
 });
 
 /// From a storage node.
@@ -563,6 +582,32 @@ pub enum Reply {
         /// The closing by which each seat's present epoch began: whoever missed it needs it.
         closings: Vec<Closing>,
     },
+    /// The disks behind the storage nodes' numbers: everything said after it is said under these. Sent after
+    /// Welcome, and whenever it changes.
+    Generations(Generations),
+    /// The answer to Join.
+    JoinOk {
+        /// The number.
+        node: StorageId,
+        /// The disk.
+        generation: Generation,
+        /// Everything this member knows to exist.
+        report: JoinReport,
+    },
+    /// Another disk has this number, or had it later.
+    JoinNack {
+        /// The number.
+        node: StorageId,
+        /// Whose it is.
+        current: Generation,
+    },
+    /// The answer to Base.
+    Base {
+        /// The question's id.
+        id: u64,
+        /// The member's state without its votes and promises.
+        checkpoint: Checkpoint,
+    },
 }
 wire_enum!(Reply {
     1 => Welcome { id, run, membership, zone },
@@ -590,6 +635,10 @@ wire_enum!(Reply {
     23 => ReadRefused { id, reason },
     24 => Fetched { id, known, bodies },
     25 => StatusIs { membership, settled, seats, closings },
+    26 => Generations(generations),
+    27 => JoinOk { node, generation, report },
+    28 => JoinNack { node, current },
+    29 => Base { id, checkpoint },
 });
 
 impl<A: Wire, B: Wire, C: Wire> Wire for (A, B, C) {
