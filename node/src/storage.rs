@@ -120,6 +120,12 @@ fn figures(status: Option<&node_storage::StorageStatus>) -> Vec<Figure> {
         counter("rows_transactions", "Transactions applied to the rows", counted.rows_txns),
         counter("blocks", "Blocks of rows read", counted.blocks),
         counter("fetched", "Transactions fetched from other storage nodes", counted.fetched),
+        counter("readmissions", "Times the node came back with a new disk", counted.readmissions),
+        counter(
+            "copied_bytes",
+            "Bytes of rows copied from other storage nodes by a new disk",
+            counted.copied_bytes,
+        ),
         gauge("undecided", "Undecided transactions with a record here", status.undecided as u64),
         gauge("requests_queued", "Requests waiting for the storage thread", status.requests_queued as u64),
         gauge("rows_queued", "Decided items waiting for the rows", status.rows_queued as u64),

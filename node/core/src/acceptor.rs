@@ -247,7 +247,10 @@ impl Acceptor {
             Request::Activate(closing) => self.activate(closing, out),
             Request::Activated(closing) => self.activated(closing, out),
             Request::ReadIndex { id, holds } => self.read_index(id, holds, out),
-            Request::Generations(generations) => self.raise(generations, out),
+            Request::Generations(generations) => {
+                self.raise(generations, out);
+                out.push(Action::Reply(Reply::Generations(self.generations)));
+            }
             Request::Join { node, generation } => self.join(node, generation, out),
             Request::Hello { .. }
             | Request::Heartbeat { .. }

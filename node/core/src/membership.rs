@@ -19,6 +19,7 @@ use crate::acceptor::SeatCheckpoint;
 use crate::ids::{Epoch, Outcome, Seat, Seq, StorageId, StreamId, TxnId};
 use crate::ordering::Ordering;
 use crate::quorum::Quorum;
+use crate::txn::SharedTxn;
 use crate::wire::codec_macros::wire_struct;
 use crate::wire::{DecodeError, Reader, Wire};
 
@@ -82,8 +83,8 @@ pub struct JoinReport {
     pub seats: Vec<SeatCheckpoint>,
     /// How far each stream is settled.
     pub settled: Vec<(Seat, Epoch, Seq)>,
-    /// Decisions beyond that.
-    pub decided: Vec<(TxnId, Outcome)>,
+    /// Decisions beyond that, with the records of commits where they are known.
+    pub decided: Vec<(TxnId, Outcome, Option<SharedTxn>)>,
     /// Transactions that are undecided here, with any record: a vote, a promise, an accepted value.
     pub undecided: Vec<TxnId>,
 }
@@ -109,6 +110,10 @@ impl Joiner {
     pub fn reporters(&self) -> impl Iterator<Item = StorageId> + '_ {
         self.reports.keys().copied()
     }
+    /// Every decision that was reported.
+    pub fn decided(&self) -> impl Iterator<Item = (TxnId, Outcome, Option<SharedTxn>)> + '_ {
+        self.reports.values().flat_map(|report| report.decided.iter().cloned())
+    }
     /// Whether enough members have reported.
     pub fn complete(&self) -> bool {
         self.reports.len() >= self.quorum.write()
@@ -127,7 +132,7 @@ impl Joiner {
     /// Reported transactions whose outcome (and record, if they committed) is not known here yet: while there
     /// are any, or while [`Joiner::behind`], the disk does not vote.
     pub fn outstanding(&self, ordering: &Ordering) -> Vec<TxnId> {
-        let decided = self.reports.values().flat_map(|report| report.decided.iter().map(|(txn, _)| *txn));
+        let decided = self.reports.values().flat_map(|report| report.decided.iter().map(|(txn, ..)| *txn));
         let undecided = self.reports.values().flat_map(|report| report.undecided.iter().copied());
         let all: BTreeSet<TxnId> = decided.chain(undecided).collect();
         all.into_iter().filter(|txn| !ordering.complete(*txn)).collect()
@@ -161,7 +166,8 @@ mod tests {
     fn joiner(seats: &[SeatCheckpoint]) -> Joiner {
         let mut joiner = Joiner::new(Quorum::new(6, Mode::SingleMaster).expect("six nodes"));
         for (node, seat) in (0..).zip(seats) {
-            joiner.reported(StorageId(node), JoinReport { seats: vec![seat.clone()], ..JoinReport::default() });
+            joiner
+                .reported(StorageId(node), JoinReport { seats: vec![seat.clone()], ..JoinReport::default() });
         }
         joiner
     }
@@ -172,7 +178,10 @@ mod tests {
         let two = Generations::default().with(StorageId(2), Generation { number: 1, disk: 9 });
         assert_eq!(one.join(&two), two.join(&one));
         assert_eq!(one.join(&two).get(StorageId(1)).disk, 7);
-        assert_eq!(one.join(&one.with(StorageId(1), Generation { number: 2, disk: 1 })).get(StorageId(1)).number, 2);
+        assert_eq!(
+            one.join(&one.with(StorageId(1), Generation { number: 2, disk: 1 })).get(StorageId(1)).number,
+            2
+        );
     }
 
     #[test]

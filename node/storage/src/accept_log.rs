@@ -136,6 +136,17 @@ impl AcceptLog {
             buffer: Vec::new(),
         })
     }
+    /// Removes a log whose promises are lost, with its directory.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Io`] if something of it stays.
+    pub fn discard(dir: &Path) -> Result<(), LogError> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", dir)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
     /// True if the directory held no segment when it was opened.
     pub fn was_empty(&self) -> bool {
         self.was_empty

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use node_core::wire::FeedItem;
+use node_core::ids::Vector;
+use node_core::wire::{FeedItem, RowVersions};
 use parking_lot::{Condvar, Mutex};
 
 use crate::accept_log::Generation;
@@ -18,11 +19,33 @@ const GATHER: Duration = Duration::from_millis(10);
 const BATCH_ITEMS_MAX: usize = 1024;
 /// Bytes of items in one atomic change, about.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Tasks that may be queued: a copied block each.
+const TASKS_MAX: usize = 4;
 /// The storage thread waits while this much is queued.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
+/// What a disk that joins asks of the rows; done before items that are queued.
+pub(crate) enum Task {
+    /// Forget everything: the rows are as of this vector, and their content comes as copies.
+    Begin(Vector),
+    /// Copied rows.
+    Rows(Vec<RowVersions>),
+    /// Make everything before it durable.
+    Persist,
+}
+
+enum Batch {
+    Task(Task),
+    Items(Vec<FeedItem>, Option<Generation>),
+}
+
 #[derive(Default)]
 struct Queue {
+    tasks: VecDeque<Task>,
+    /// Tasks asked for and done so far.
+    tasks_asked: u64,
+    tasks_done: u64,
+
     items: VecDeque<FeedItem>,
     bytes: usize,
     /// Once everything before it is durable here, the log's older segments may go.
@@ -59,6 +82,24 @@ impl RowsQueue {
         self.queue.lock().marker = Some(generation);
         self.changed.notify_one();
     }
+    /// Queues a task of a disk that joins, and gives its number; waits while many are queued.
+    pub(crate) fn task(&self, task: Task) -> u64 {
+        let mut queue = self.queue.lock();
+        while queue.tasks.len() >= TASKS_MAX && !queue.stopped {
+            self.drained.wait(&mut queue);
+        }
+        queue.tasks.push_back(task);
+        queue.tasks_asked += 1;
+        self.changed.notify_one();
+        queue.tasks_asked
+    }
+    /// The number of the last task that is done.
+    pub(crate) fn done(&self) -> u64 {
+        self.queue.lock().tasks_done
+    }
+    fn finished(&self) {
+        self.queue.lock().tasks_done += 1;
+    }
     /// Somebody waits for rows: do not gather.
     pub(crate) fn hurry(&self) {
         self.queue.lock().hurry = true;
@@ -82,14 +123,19 @@ impl RowsQueue {
 
     /// The next batch, after gathering unless it is `awaited`; a marker only behind everything that came
     /// before it. `None` at the end.
-    fn take(&self, awaited: impl Fn() -> bool) -> Option<(Vec<FeedItem>, Option<Generation>)> {
+    fn take(&self, awaited: impl Fn() -> bool) -> Option<Batch> {
         let mut queue = self.queue.lock();
-        while queue.items.is_empty() && queue.marker.is_none() && !queue.collect {
+        while queue.items.is_empty() && queue.marker.is_none() && !queue.collect && queue.tasks.is_empty() {
             if queue.stopped {
                 return None;
             }
             queue.hurry = false;
             self.changed.wait(&mut queue);
+        }
+        if let Some(task) = queue.tasks.pop_front() {
+            drop(queue);
+            self.drained.notify_all();
+            return Some(Batch::Task(task));
         }
         if !queue.hurry && !queue.stopped && queue.items.len() < BATCH_ITEMS_MAX && !awaited() {
             // A wake-up before its time means that somebody is in a hurry, or nothing worse.
@@ -112,13 +158,25 @@ impl RowsQueue {
         }
         drop(queue);
         self.drained.notify_all();
-        Some((items, marker))
+        Some(Batch::Items(items, marker))
     }
 }
 
 /// Applies what is queued until the queue is stopped and empty.
 pub(crate) fn run(shared: &Shared, mut writer: RowWriter) -> Result<(), RowsError> {
-    while let Some((items, marker)) = shared.rows_queue.take(|| shared.reads.anybody_waits()) {
+    while let Some(batch) = shared.rows_queue.take(|| shared.reads.anybody_waits()) {
+        let (items, marker) = match batch {
+            Batch::Items(items, marker) => (items, marker),
+            Batch::Task(task) => {
+                match task {
+                    Task::Begin(base) => writer.begin_copy(base)?,
+                    Task::Rows(rows) => writer.copy(&rows)?,
+                    Task::Persist => writer.persist()?,
+                }
+                shared.rows_queue.finished();
+                continue;
+            }
+        };
         let low = shared.low.lock().clone();
         writer.apply(&items, &low)?;
         if !items.is_empty() {

@@ -67,6 +67,19 @@ impl CatchUp {
         let others = self.peers.iter().enumerate().filter(|(id, _)| *id != own.0 as usize);
         others.map(|(_, view)| view.membership).collect()
     }
+    /// The other nodes that say they are members.
+    pub(crate) fn members(&self) -> Vec<StorageId> {
+        let member = |(number, view): (usize, &PeerView)| {
+            let member = matches!(view.membership, Some(Membership::Member(_)));
+            member.then(|| StorageId(u8::try_from(number).expect("a volume has at most 6 nodes")))
+        };
+        self.peers.iter().enumerate().filter_map(member).collect()
+    }
+    /// Whether no member can help: what this node missed is recorded nowhere any more.
+    pub(crate) fn all_barren(&self, now: Instant) -> bool {
+        let member = |view: &&PeerView| matches!(view.membership, Some(Membership::Member(_)));
+        self.peers.iter().filter(member).all(|view| view.barren_until.is_some_and(|until| until > now))
+    }
     /// The next question: to whom, its number, about what.
     pub(crate) fn next_fetch(
         &mut self,

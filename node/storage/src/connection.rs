@@ -1,6 +1,8 @@
 //! One connection to this node, as its threads see it.
 
+use node_core::membership::Generations;
 use node_core::wire::{Peer, Reply};
+use parking_lot::Mutex;
 
 use crate::carrier::Sender;
 
@@ -12,4 +14,6 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// Sends replies.
     pub(crate) sender: Sender<Reply>,
+    /// What it has been told of the disks behind the storage nodes' numbers.
+    pub(crate) told: Mutex<Generations>,
 }

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use node_core::acceptor::{Acceptor, Action, Record, Rows};
 use node_core::ids::{Epoch, Key, KeyMap, Outcome, Seat, Seq, StorageId, TxnId, Vector, Ver};
+use node_core::membership::{Generation as DiskGeneration, Generations};
 use node_core::wire::{Closing, FeedItem, Membership, Reply, Request, Settled, Vote, Wire};
 
 use crate::accept_log::{AcceptLog, Generation, LogError};
 use crate::catch_up::CatchUp;
 use crate::connection::Connection;
 use crate::disk;
-use crate::membership::{self, Place};
+use crate::join::{self, Join};
+use crate::membership::{self, MembershipError, Place};
 use crate::reads::{Job, chain};
 use crate::rows::{RowStore, RowsError};
 use crate::shared::{Published, Shared, Work};
@@ -44,6 +46,26 @@ pub enum DriverError {
         /// Why.
         #[source]
         source: RowsError,
+    },
+    /// A disk that is readmitted cannot begin its accept log.
+    #[error("failed to begin a new accept log")]
+    Readmission {
+        /// Why.
+        #[source]
+        source: LogError,
+    },
+    /// The membership cannot be written.
+    #[error("failed to write the membership")]
+    Membership {
+        /// Why.
+        #[source]
+        source: MembershipError,
+    },
+    /// This disk is of no use any more as it is: the node has to be started again, and comes back as a new one.
+    #[error("{reason}; start this storage node again: it then copies the volume from the others")]
+    Leave {
+        /// Why.
+        reason: String,
     },
 }
 
@@ -79,6 +101,10 @@ impl LatestRows {
     pub(crate) fn new(store: RowStore) -> LatestRows {
         LatestRows { store, recent: Recent::default(), failed: None }
     }
+    /// What was committed recently is of another time.
+    pub(crate) fn forget(&mut self) {
+        self.recent = Recent::default();
+    }
     /// The first error, if there was one.
     pub(crate) fn failed(&mut self) -> Option<RowsError> {
         self.failed.take()
@@ -100,56 +126,83 @@ impl Rows for LatestRows {
     }
 }
 
-/// Replies of one step, by connection.
-#[derive(Default)]
-struct Outgoing(Vec<(Arc<Connection>, BytesMut)>);
+/// Replies of one step to one connection.
+struct Replies {
+    to: Arc<Connection>,
+    bytes: BytesMut,
+    /// What the connection has been told of the disks when it has read this far.
+    told: Generations,
+}
+
+/// Replies of one step, by connection. Before the first reply given under new generations the connection is
+/// told of them.
+struct Outgoing {
+    generations: Generations,
+    replies: Vec<Replies>,
+}
 
 impl Outgoing {
+    fn new(generations: Generations) -> Outgoing {
+        Outgoing { generations, replies: Vec::new() }
+    }
     fn add(&mut self, to: &Arc<Connection>, reply: &Reply) {
-        let found = self.0.iter_mut().find(|(connection, _)| connection.id == to.id);
-        match found {
-            Some((_, out)) => reply.put(out),
+        let index = match self.replies.iter().position(|replies| replies.to.id == to.id) {
+            Some(index) => index,
             None => {
-                let mut out = BytesMut::new();
-                reply.put(&mut out);
-                self.0.push((to.clone(), out));
+                let told = *to.told.lock();
+                self.replies.push(Replies { to: to.clone(), bytes: BytesMut::new(), told });
+                self.replies.len() - 1
             }
+        };
+        let replies = &mut self.replies[index];
+        if replies.told != self.generations {
+            replies.told = self.generations;
+            Reply::Generations(self.generations).put(&mut replies.bytes);
         }
+        reply.put(&mut replies.bytes);
     }
     fn send(self) {
-        for (connection, replies) in self.0 {
+        for Replies { to, bytes, told } in self.replies {
+            *to.told.lock() = told;
             // Whoever hung up asks again elsewhere, or later.
-            let _ = connection.sender.send_encoded(&replies);
+            let _ = to.sender.send_encoded(&bytes);
         }
     }
 }
 
 /// The storage thread's state.
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
-    place: Place,
-    acceptor: Acceptor,
-    rows: LatestRows,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) place: Place,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) rows: LatestRows,
     /// `None` when the disk is lost.
-    log: Option<AcceptLog>,
-    catch_up: CatchUp,
-    proposal: u64,
+    pub(crate) log: Option<AcceptLog>,
+    pub(crate) catch_up: CatchUp,
+    /// Random: names what this run begins.
+    pub(crate) proposal: u64,
+    /// Which disk this is.
+    pub(crate) generation: DiskGeneration,
+    /// How far a disk that lost its votes has come back.
+    pub(crate) joining: Option<Join>,
+    /// A peer could not help with what was missed.
+    behind: bool,
     /// Records not yet in the log.
     pending: Vec<Bytes>,
     pending_bytes: usize,
     pending_since: Option<Instant>,
     /// Decided, but the log does not say so yet: not for the rows, which must never know more than the log.
-    unlogged: Vec<FeedItem>,
+    pub(crate) unlogged: Vec<FeedItem>,
     /// A reply waits for what is pending.
     must_persist: bool,
     /// A read waits for rows.
     hurry: bool,
-    seats_changed: bool,
+    pub(crate) seats_changed: bool,
     log_failed: Option<String>,
     disk_full: Option<String>,
     disk_checked: Option<Instant>,
     published_at: Option<Instant>,
-    unpublished: bool,
+    pub(crate) unpublished: bool,
     actions: Vec<Action>,
 }
 
@@ -160,9 +213,12 @@ impl Driver {
         acceptor: Acceptor,
         rows: LatestRows,
         log: Option<AcceptLog>,
+        generation: DiskGeneration,
         proposal: u64,
     ) -> Driver {
         let catch_up = CatchUp::new(place.nodes);
+        let lost = matches!(*shared.membership.lock(), Membership::Lost(_));
+        let joining = lost.then(|| Join::new(generation, acceptor.quorum(), &shared));
         *shared.seats.lock() = acceptor.seats();
         Driver {
             shared,
@@ -172,6 +228,9 @@ impl Driver {
             log,
             catch_up,
             proposal,
+            generation,
+            joining,
+            behind: false,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_since: None,
@@ -204,14 +263,15 @@ impl Driver {
     fn deadline(&self) -> Option<Instant> {
         let notes = self.pending_due();
         let publish = self.published_at.filter(|_| self.unpublished).map(|at| at + PUBLISH_DELAY);
-        notes.into_iter().chain(publish).min()
+        let join = self.joining.as_ref().map(|_| Instant::now() + join::TICK);
+        notes.into_iter().chain(publish).chain(join).min()
     }
 
     fn step(&mut self, work: VecDeque<Work>) -> Result<(), DriverError> {
         let now = Instant::now();
         self.unpublished |= !work.is_empty();
         self.look_around(now);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(self.acceptor.generations());
         for work in work {
             match work {
                 Work::Requests { connection, requests } => {
@@ -225,13 +285,18 @@ impl Driver {
                         self.peer_reply(peer, reply, now);
                     }
                 }
-                Work::PeerDown(peer) => self.catch_up.down(peer),
+                Work::PeerDown(peer) => {
+                    self.catch_up.down(peer);
+                    self.join_peer_down(peer, now);
+                }
                 Work::Hurry => self.hurry = true,
             }
         }
+        self.join_tick(now)?;
         if let Some(source) = self.rows.failed() {
             return Err(DriverError::Rows { source });
         }
+        self.mind_generation()?;
         if self.persist(now) {
             outgoing.send();
         }
@@ -275,6 +340,11 @@ impl Driver {
     fn request(&mut self, from: &Arc<Connection>, request: Request, outgoing: &mut Outgoing) {
         match request {
             Request::Status { settled, .. } => self.status(from, &settled, outgoing),
+            Request::Base { id } => {
+                if self.shared.is_member() {
+                    outgoing.add(from, &Reply::Base { id, checkpoint: self.acceptor.base() });
+                }
+            }
             Request::Fetch { id, txns } => {
                 let known = txns.into_iter().filter_map(|txn| self.outcome(txn)).collect();
                 self.shared.reads.submit(Job::Bodies { connection: from.clone(), id, known });
@@ -284,8 +354,8 @@ impl Driver {
                     self.handle(Some(from), request, outgoing);
                 }
             }
-            Request::ReadIndex { .. } => {
-                if self.shared.is_member() {
+            Request::ReadIndex { .. } | Request::Generations(_) => {
+                if self.shared.is_member() && self.log_failed.is_none() {
                     self.handle(Some(from), request, outgoing);
                 }
             }
@@ -331,7 +401,10 @@ impl Driver {
                 return Some("the volume is not formed yet: it needs all its storage nodes once".to_owned());
             }
             Membership::Lost(_) => {
-                return Some("the storage node lost its disk and has not been readmitted".to_owned());
+                let joining = self.joining.as_ref();
+                return Some(
+                    joining.map_or_else(|| "the storage node lost its disk".to_owned(), Join::describe),
+                );
             }
         }
         self.log_failed.clone().or_else(|| self.disk_full.clone())
@@ -358,12 +431,19 @@ impl Driver {
                 }
                 Action::Feed(items) => self.feed(items),
                 Action::SeatsChanged => self.seats_changed = true,
+                Action::GenerationsChanged => outgoing.generations = self.acceptor.generations(),
             }
         }
         self.actions = actions;
     }
 
-    fn feed(&mut self, items: Vec<FeedItem>) {
+    /// Takes what nobody waits for an answer to.
+    pub(crate) fn take(&mut self, request: Request) {
+        let mut nobody = Outgoing::new(self.acceptor.generations());
+        self.handle(None, request, &mut nobody);
+    }
+
+    pub(crate) fn feed(&mut self, items: Vec<FeedItem>) {
         for item in &items {
             if let FeedItem::Commit(txn) = item {
                 for write in &txn.writes {
@@ -389,6 +469,15 @@ impl Driver {
     }
 
     // ---- the log ----
+
+    /// What is not yet in the log never will be.
+    pub(crate) fn forget_pending(&mut self) {
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.pending_since = None;
+        self.must_persist = false;
+        self.unlogged.clear();
+    }
 
     fn remember(&mut self, record: &Record) {
         let record = record.to_bytes();
@@ -461,7 +550,7 @@ impl Driver {
         if !log.is_full_for(&self.pending) {
             return log.append(&self.pending);
         }
-        let mut records = vec![Record::Checkpoint(self.acceptor.checkpoint()).to_bytes()];
+        let mut records: Vec<Bytes> = self.acceptor.checkpoint_records().iter().map(Wire::to_bytes).collect();
         records.extend(self.pending.iter().cloned());
         let generation = log.begin_segment(&records)?;
         self.release_rows();
@@ -473,14 +562,21 @@ impl Driver {
     // ---- peers ----
 
     fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) {
+        let Some(reply) = self.join_reply(peer, reply, now) else { return };
         match reply {
+            Reply::Generations(generations) => {
+                if self.shared.is_member() && self.log_failed.is_none() {
+                    self.take(Request::Generations(generations));
+                }
+            }
             Reply::StatusIs { membership, settled, closings, seats: _ } => {
                 self.catch_up.status(peer, membership, settled);
                 self.check_membership(peer, membership);
-                if self.shared.is_member() && membership == *self.shared.membership.lock() {
-                    let mut nobody = Outgoing::default();
+                let follows = self.joining.as_ref().is_some_and(Join::follows);
+                let same = membership == *self.shared.membership.lock();
+                if follows || self.shared.is_member() && same {
                     for closing in closings {
-                        self.handle(None, Request::Activated(closing), &mut nobody);
+                        self.take(Request::Activated(closing));
                     }
                 }
             }
@@ -491,16 +587,14 @@ impl Driver {
                     .filter(|(txn, outcome)| *outcome == Outcome::Abort || bodies.contains_key(txn))
                     .collect();
                 if self.catch_up.fetched(peer, id, &useful, now) {
-                    tracing::error!(
-                        peer = peer.0,
-                        "a peer no longer has the transactions this node missed: it needs a full copy"
-                    );
+                    tracing::warn!(peer = peer.0, "a peer no longer has the transactions this node missed");
+                    self.behind = true;
                 }
                 count(&self.shared.counters.fetched, useful.len() as u64);
-                let mut nobody = Outgoing::default();
-                for (txn, outcome) in useful {
+                let takes = self.shared.is_member() || self.joining.as_ref().is_some_and(Join::follows);
+                for (txn, outcome) in useful.into_iter().filter(|_| takes) {
                     let body = bodies.get(&txn).cloned();
-                    self.handle(None, Request::Decide { txn, outcome, body }, &mut nobody);
+                    self.take(Request::Decide { txn, outcome, body });
                 }
             }
             _ => {}
@@ -516,14 +610,18 @@ impl Driver {
         }
         let others = self.catch_up.memberships(self.place.id);
         let Some(next) = membership::next(own, self.place.id, &others, self.proposal) else { return };
-        if let Err(error) = membership::store(&self.shared.config.data_dir, &self.place, next) {
+        let stored = membership::store(&self.shared.config.data_dir, &self.place, next, self.generation);
+        if let Err(error) = stored {
             // Tried again at the next status.
             tracing::error!(error = %chain(&error), "the membership cannot be written");
             return;
         }
         match next {
             Membership::Lost(_) => {
-                tracing::error!("this disk is empty although the volume exists: not voting")
+                tracing::warn!(
+                    "this disk is empty although the volume exists: it is readmitted as a new one"
+                );
+                self.joining = Some(Join::new(self.generation, self.acceptor.quorum(), &self.shared));
             }
             Membership::Empty | Membership::Forming(_) | Membership::Member(_) => {
                 tracing::info!(membership = ?next, "membership");
@@ -533,9 +631,29 @@ impl Driver {
         self.shared.membership_changed.send_replace(());
     }
 
+    /// Leaves if another disk has this node's number, or if what was missed is recorded nowhere any more while
+    /// the others can do without this node.
+    fn mind_generation(&mut self) -> Result<(), DriverError> {
+        let Membership::Member(volume) = *self.shared.membership.lock() else { return Ok(()) };
+        let current = self.acceptor.generations().get(self.place.id);
+        let enough = self.catch_up.members().len() >= self.acceptor.quorum().write();
+        let reason = if current != self.generation {
+            format!("disk {} of storage node {} has taken its place", current.number, self.place.id.0)
+        } else if std::mem::take(&mut self.behind) && enough && self.catch_up.all_barren(Instant::now()) {
+            "what this storage node missed is no longer recorded by the others".to_owned()
+        } else {
+            return Ok(());
+        };
+        let lost = Membership::Lost(volume);
+        membership::store(&self.shared.config.data_dir, &self.place, lost, self.generation)
+            .map_err(|source| DriverError::Membership { source })?;
+        Err(DriverError::Leave { reason })
+    }
+
     /// Asks a peer for what was missed, one question at a time.
     fn fetch(&mut self, now: Instant) {
-        if !self.shared.is_member() || self.log_failed.is_some() {
+        let follows = self.joining.as_ref().is_some_and(Join::follows);
+        if !(self.shared.is_member() || follows) || self.log_failed.is_some() {
             return;
         }
         let Some((peer, id, txns)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };

@@ -18,6 +18,7 @@ mod disk;
 mod driver;
 mod feed;
 mod instances;
+mod join;
 mod membership;
 mod node;
 mod peers;

@@ -14,12 +14,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use node_core::ids::StorageId;
+use node_core::membership::Generation;
 use node_core::quorum::Mode;
 use node_core::wire::Membership;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "volume.json";
-const FORMAT: u32 = 1;
+/// 2: with the disk's generation. 1 is read as generation 0.
+const FORMAT: u32 = 2;
 
 /// What a node becomes, given what the other nodes say they are (`None`: no answer). `proposal` is the
 /// identity node 0 gives a new volume.
@@ -75,6 +77,17 @@ pub enum MembershipError {
         #[source]
         source: io::Error,
     },
+    /// A later version of Borealis wrote it.
+    #[error(
+        "{path:?} has format {format}, which a later version wrote (this one knows {FORMAT}): start that version \
+         again, nothing here was changed"
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
     /// It is not what was written.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {
@@ -129,6 +142,11 @@ struct Content {
     membership: String,
     /// Hexadecimal, since JSON numbers do not hold 64 bits everywhere.
     volume: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    /// Hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,8 +156,8 @@ struct Checked {
     crc32c: u32,
 }
 
-/// Reads the membership from the data directory; `None` if there is no file.
-pub(crate) fn load(dir: &Path, place: &Place) -> Result<Option<Membership>, MembershipError> {
+/// Reads the membership and the disk's generation from the data directory; `None` if there is no file.
+pub(crate) fn load(dir: &Path, place: &Place) -> Result<Option<(Membership, Generation)>, MembershipError> {
     let path = dir.join(FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -152,26 +170,35 @@ pub(crate) fn load(dir: &Path, place: &Place) -> Result<Option<Membership>, Memb
     if checksum(&content) != crc32c {
         return Err(damaged("its checksum is wrong".to_owned()));
     }
-    let Content { format, cluster, node, nodes, mode, membership, volume } = content;
-    if format != FORMAT {
-        return Err(damaged(format!("format {format} is not supported")));
+    let Content { format, cluster, node, nodes, mode, membership, volume, generation, disk } = content;
+    if format > FORMAT {
+        return Err(MembershipError::Newer { path, format });
     }
     let found = format!("storage node {node} of {nodes} of the {mode} cluster {cluster}");
     if found != place.describe() {
         return Err(MembershipError::Foreign { path, found, wanted: place.describe() });
     }
     let volume = u64::from_str_radix(&volume, 16).map_err(|error| damaged(error.to_string()))?;
-    match membership.as_str() {
-        "empty" => Ok(Some(Membership::Empty)),
-        "forming" => Ok(Some(Membership::Forming(volume))),
-        "member" => Ok(Some(Membership::Member(volume))),
-        "lost" => Ok(Some(Membership::Lost(volume))),
-        other => Err(damaged(format!("unknown membership {other}"))),
-    }
+    let disk = disk.map_or(Ok(0), |disk| u64::from_str_radix(&disk, 16));
+    let disk = disk.map_err(|error| damaged(error.to_string()))?;
+    let generation = Generation { number: generation.unwrap_or(0), disk };
+    let membership = match membership.as_str() {
+        "empty" => Membership::Empty,
+        "forming" => Membership::Forming(volume),
+        "member" => Membership::Member(volume),
+        "lost" => Membership::Lost(volume),
+        other => return Err(damaged(format!("unknown membership {other}"))),
+    };
+    Ok(Some((membership, generation)))
 }
 
 /// Replaces the file, atomically and durably.
-pub(crate) fn store(dir: &Path, place: &Place, membership: Membership) -> Result<(), MembershipError> {
+pub(crate) fn store(
+    dir: &Path,
+    place: &Place,
+    membership: Membership,
+    generation: Generation,
+) -> Result<(), MembershipError> {
     let (name, volume) = match membership {
         Membership::Empty => ("empty", 0),
         Membership::Forming(volume) => ("forming", volume),
@@ -186,6 +213,8 @@ pub(crate) fn store(dir: &Path, place: &Place, membership: Membership) -> Result
         mode: mode_name(place.mode).to_owned(),
         membership: name.to_owned(),
         volume: format!("{volume:016x}"),
+        generation: Some(generation.number),
+        disk: Some(format!("{:016x}", generation.disk)),
     };
     let crc32c = checksum(&content);
     let bytes = serde_json::to_vec_pretty(&Checked { content, crc32c }).expect("plain data becomes JSON");
@@ -249,15 +278,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         assert!(matches!(load(dir.path(), &place()), Ok(None)));
         for membership in [Empty, Forming(u64::MAX), Member(1), Lost(0)] {
-            store(dir.path(), &place(), membership).expect("store");
-            assert_eq!(load(dir.path(), &place()).expect("load"), Some(membership));
+            let generation = Generation { number: 3, disk: u64::MAX };
+            store(dir.path(), &place(), membership, generation).expect("store");
+            assert_eq!(load(dir.path(), &place()).expect("load"), Some((membership, generation)));
         }
     }
 
     #[test]
     fn a_changed_file_and_another_nodes_file_are_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
-        store(dir.path(), &place(), Lost(5)).expect("store");
+        store(dir.path(), &place(), Lost(5), Generation::default()).expect("store");
         let other = Place { id: StorageId(2), ..place() };
         assert!(matches!(load(dir.path(), &other), Err(MembershipError::Foreign { .. })));
         let other = Place { mode: Mode::MultiMaster, ..place() };

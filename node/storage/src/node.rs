@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use node_core::acceptor::{Acceptor, Action, Record};
 use node_core::ids::{RunId, StorageId, Vector};
+use node_core::membership::Generation;
 use node_core::quorum::{Quorum, QuorumError};
 use node_core::wire::{DecodeError, FeedItem, Membership, Reader, Wire};
 use tokio::net::TcpListener;
@@ -293,7 +294,7 @@ fn open(
     std::fs::create_dir_all(&dir).map_err(|source| StorageError::DataDir { path: dir.clone(), source })?;
     let place =
         Place { cluster: config.cluster.clone(), id: config.id, nodes: config.nodes, mode: config.mode };
-    let mut membership = load_membership(&dir, &place)?;
+    let (mut membership, generation) = load_membership(&dir, &place)?;
     let (store, mut writer) =
         RowStore::open(&dir.join("rows")).map_err(|source| StorageError::Rows { source })?;
     let mut acceptor = Acceptor::new(quorum);
@@ -307,8 +308,15 @@ fn open(
         membership = Membership::Lost(volume);
         log = None;
     }
+    let current = acceptor.generations().get(place.id);
+    if let (Membership::Member(volume), true) = (membership, log.is_some() && current != generation) {
+        tracing::error!("another disk has taken this storage node's place: not voting");
+        membership = Membership::Lost(volume);
+        log = None;
+    }
     if log.is_none() {
-        membership::store(&dir, &place, membership).map_err(|source| StorageError::Membership { source })?;
+        membership::store(&dir, &place, membership, generation)
+            .map_err(|source| StorageError::Membership { source })?;
         acceptor = Acceptor::new(quorum);
     }
     tracing::info!(?membership, applied = %writer.applied(), undecided = acceptor.undecided(), "storage opened");
@@ -316,25 +324,25 @@ fn open(
     acceptor.applied(&applied);
     let shared = Arc::new(Shared::new(config, RunId(random()), listen, membership, applied, stop));
     shared.feed.reset(acceptor.ordering().ordered().clone());
-    let driver = Driver::new(shared.clone(), place, acceptor, rows, log, random());
+    let driver = Driver::new(shared.clone(), place, acceptor, rows, log, generation, random());
     Ok((shared, driver, writer, store))
 }
 
-fn load_membership(dir: &Path, place: &Place) -> Result<Membership, StorageError> {
+fn load_membership(dir: &Path, place: &Place) -> Result<(Membership, Generation), StorageError> {
     let failed = |source| StorageError::Membership { source };
     match membership::load(dir, place) {
-        Ok(Some(membership)) => Ok(membership),
+        Ok(Some(found)) => Ok(found),
         Ok(None) if dir.join("log").exists() => {
             tracing::error!("the membership file is gone although there is a log: not voting");
-            Ok(Membership::Lost(0))
+            Ok((Membership::Lost(0), Generation::default()))
         }
         Ok(None) => {
-            membership::store(dir, place, Membership::Empty).map_err(failed)?;
-            Ok(Membership::Empty)
+            membership::store(dir, place, Membership::Empty, Generation::default()).map_err(failed)?;
+            Ok((Membership::Empty, Generation::default()))
         }
         Err(error @ MembershipError::Damaged { .. }) => {
             tracing::error!(error = %chain(&error), "not voting");
-            Ok(Membership::Lost(0))
+            Ok((Membership::Lost(0), Generation::default()))
         }
         Err(error) => Err(failed(error)),
     }
@@ -379,8 +387,8 @@ fn open_log(
         Err(source) => return Err(StorageError::Log { source }),
     };
     writer.persist().map_err(|source| StorageError::Rows { source })?;
-    let checkpoint = Record::Checkpoint(acceptor.checkpoint()).to_bytes();
-    match log.begin_segment(&[checkpoint]) {
+    let checkpoint: Vec<bytes::Bytes> = acceptor.checkpoint_records().iter().map(Wire::to_bytes).collect();
+    match log.begin_segment(&checkpoint) {
         Ok(generation) => {
             log.drop_before(generation).map_err(|source| StorageError::Log { source })?;
         }

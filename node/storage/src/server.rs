@@ -44,7 +44,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
         let _ = sender.send(&Reply::Refused { reason });
         return sender.close();
     }
-    let connection = Arc::new(Connection { id: shared.next_connection(), peer, sender });
+    let connection = Arc::new(Connection {
+        id: shared.next_connection(),
+        peer,
+        sender,
+        told: parking_lot::Mutex::default(),
+    });
     let membership = *shared.membership.lock();
     let welcome = Reply::Welcome {
         id: shared.config.id,

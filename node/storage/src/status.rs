@@ -96,6 +96,10 @@ counters! {
     feed_items,
     /// Transactions fetched from peers.
     fetched,
+    /// Times this disk was readmitted.
+    readmissions,
+    /// Bytes of rows copied from other nodes for that.
+    copied_bytes,
 }
 
 /// Adds to a counter.

@@ -276,11 +276,20 @@ async fn a_node_that_was_down_fetches_what_it_missed_from_its_peers() {
     late.stop().await;
 }
 
+/// Stops the node, takes `lost` of its disk away, and starts it again.
+async fn lose(nodes: &mut Vec<Node>, dir: &Path, addresses: &[String], lost: &str) -> Node {
+    let id = u8::try_from(nodes.len() - 1).expect("three nodes");
+    nodes.pop().expect("three nodes").stop().await;
+    std::fs::remove_dir_all(dir.join(format!("node-{id}")).join(lost)).expect("its disk");
+    Node::start(dir, id, addresses).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_an_emptied_disk_does_not_vote() {
+async fn a_node_with_an_emptied_disk_does_not_vote_while_too_few_others_are_there() {
     let dir = tempfile::tempdir().expect("temp dir");
     let (mut nodes, addresses) = volume(dir.path()).await;
-    nodes.pop().expect("three nodes").stop().await;
+    nodes.remove(0).stop().await;
+    nodes.pop().expect("two nodes are left").stop().await;
     std::fs::remove_dir_all(dir.path().join("node-2")).expect("its disk");
     let mut lost = Node::start(dir.path(), 2, &addresses).await;
     lost.wait_for("noticing", |status| matches!(status.membership, Membership::Lost(_))).await;
@@ -291,17 +300,82 @@ async fn a_node_with_an_emptied_disk_does_not_vote() {
         _ => None,
     });
     assert!(reason.await.contains("lost its disk"));
+    // One member is not a write quorum of three.
+    assert!(!lost.status.borrow().as_ref().is_some_and(StorageStatus::ready));
+    let _first = Node::start(dir.path(), 0, &addresses).await;
+    lost.wait_for("being readmitted once the others are there", StorageStatus::ready).await;
+}
+
+/// What the lost disk helped to commit is committed, and the new disk has all rows and votes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_an_emptied_disk_copies_the_volume_and_votes_again() {
+    const COUNT: u64 = 2500;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut nodes, addresses) = volume(dir.path()).await;
+    let mut clients = Vec::new();
+    for node in &nodes {
+        let mut client = Client::connect(node).await;
+        client.open_seat().await;
+        clients.push(client);
+    }
+    for seq in 1..=COUNT {
+        let txn = txn(seq, &format!("key {seq:05}"), None);
+        for client in &clients {
+            client.send(Request::Propose(txn.clone()));
+            client.decide(&txn);
+        }
+    }
+    // Two of three accepts commit in single-master mode: one of them is about to be lost.
+    let chosen = txn(COUNT + 1, "chosen", None);
+    assert_eq!(clients[0].vote(&chosen).await, Vote::Accept);
+    assert_eq!(clients[2].vote(&chosen).await, Vote::Accept);
+    drop(clients);
+    let mut back = lose(&mut nodes, dir.path(), &addresses, "").await;
+    back.wait_for("being readmitted", StorageStatus::ready).await;
+    let counters = back.status.borrow().as_ref().map(|status| status.counters.clone()).expect("it runs");
+    assert_eq!(counters.readmissions, 1);
+    assert!(counters.copied_bytes > COUNT, "only {} bytes were copied", counters.copied_bytes);
+
+    // Together with one of the others it is a quorum.
+    nodes.remove(0).stop().await;
+    let mut other = Client::connect(&nodes[0]).await;
+    let mut client = Client::connect(&back).await;
+    for client in [&mut client, &mut other] {
+        client.send(Request::Propose(chosen.clone()));
+        let settled = client.expect("settled", |reply| match reply {
+            Reply::Settled { txn, settled } if *txn == chosen.id => Some(*settled),
+            _ => None,
+        });
+        assert_eq!(settled.await, Settled::Decided(Outcome::Commit));
+        let next = txn(COUNT + 2, "chosen", Some((1, COUNT + 1)));
+        assert_eq!(client.vote(&next).await, Vote::Accept);
+        client.decide(&next);
+        assert_eq!(client.rows(at(COUNT + 2)).await.len(), usize::try_from(COUNT + 1).expect("few"));
+    }
+    // A writer of an older epoch is refused by the new disk too.
+    client.send(Request::ReadIndex { id: 1, holds: Some((Seat(0), Epoch(0))) });
+    let current = client.expect("index", |reply| match reply {
+        Reply::Index { current, .. } => Some(*current),
+        _ => None,
+    });
+    assert!(!current.await);
+
+    // It remembers that it is a member.
+    back.stop().await;
+    let mut again = Node::start(dir.path(), 2, &addresses).await;
+    again.wait_for("being a member at once", StorageStatus::ready).await;
+    let counters = again.status.borrow().as_ref().map(|status| status.counters.clone()).expect("it runs");
+    assert_eq!(counters.readmissions, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_log_is_gone_or_damaged_does_not_vote() {
+async fn a_node_whose_log_is_gone_is_readmitted() {
     let dir = tempfile::tempdir().expect("temp dir");
     let (mut nodes, addresses) = volume(dir.path()).await;
-    nodes.pop().expect("three nodes").stop().await;
-    std::fs::remove_dir_all(dir.path().join("node-2/log")).expect("its log");
-    let mut lost = Node::start(dir.path(), 2, &addresses).await;
-    lost.wait_for("noticing", |status| matches!(status.membership, Membership::Lost(_))).await;
-    assert!(!lost.status.borrow().as_ref().is_some_and(StorageStatus::ready));
+    let mut back = lose(&mut nodes, dir.path(), &addresses, "log").await;
+    back.wait_for("being readmitted", StorageStatus::ready).await;
+    let counters = back.status.borrow().as_ref().map(|status| status.counters.clone()).expect("it runs");
+    assert_eq!(counters.readmissions, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

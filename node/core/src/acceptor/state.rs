@@ -227,7 +227,7 @@ impl Acceptor {
         JoinReport {
             seats: self.checkpoint_seats(),
             settled: self.settled(),
-            decided: self.ordering.ahead().map(|(txn, outcome, _)| (txn, outcome)).collect(),
+            decided: self.ordering.ahead().collect(),
             undecided: self.txns.keys().copied().collect(),
         }
     }

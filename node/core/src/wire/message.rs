@@ -5,8 +5,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{DecodeError, Reader, Wire, wire_enum, wire_struct};
-use crate::ids::{Ballot, Epoch, Key, Outcome, Position, RunId, Seat, Seq, StorageId, TxnId, Vector, Ver};
 use crate::acceptor::Checkpoint;
+use crate::ids::{Ballot, Epoch, Key, Outcome, Position, RunId, Seat, Seq, StorageId, TxnId, Vector, Ver};
 use crate::membership::{Generation, Generations, JoinReport};
 use crate::txn::SharedTxn;
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use fjall::OwnedWriteBatch;
 use node_core::ids::{Key, KeyMap, Position, Seat, TxnId, Vector};
 use node_core::txn::SharedTxn;
-use node_core::wire::{FeedItem, RowVersion};
+use node_core::wire::{FeedItem, RowVersion, RowVersions};
 
 use super::{
     APPLIED, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode, keys,
@@ -131,6 +131,47 @@ impl RowWriter {
         self.drop_retained(&mut change.batch);
         change.batch.commit().map_err(self.store.failed("change"))?;
         self.applied = applied;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Forgets everything: what follows is a copy of another node's rows, as of `base` and later.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`] if the disk refuses.
+    pub fn begin_copy(&mut self, base: Vector) -> Result<(), RowsError> {
+        for keyspace in [&self.store.latest, &self.store.history, &self.store.txns, &self.store.meta] {
+            keyspace.clear().map_err(self.store.failed("clear"))?;
+        }
+        self.superseded.clear();
+        self.retained.clear();
+        self.retained_bytes = 0;
+        // Records of what came before are elsewhere.
+        self.retained_from = base.iter().collect();
+        let mut batch = self.store.db.batch();
+        batch.insert(&self.store.meta, APPLIED, &encode(&base)[..]);
+        batch.insert(&self.store.meta, RETAINED_FROM, &encode(&self.retained_from)[..]);
+        batch.commit().map_err(self.store.failed("change"))?;
+        self.applied = base;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Takes copied rows: the newest version of each, unless a newer one is here.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`]: nothing of it is taken.
+    pub fn copy(&mut self, rows: &[RowVersions]) -> Result<(), RowsError> {
+        let mut batch = self.store.db.batch();
+        for row in rows {
+            let Some(newest) = row.versions.first() else { continue };
+            if self.read_latest(&row.key)?.is_none_or(|have| have.ver.height < newest.ver.height) {
+                batch.insert(&self.store.latest, &row.key[..], &encode(newest)[..]);
+            }
+        }
+        batch.commit().map_err(self.store.failed("change"))?;
         self.dirty = true;
         Ok(())
     }
