@@ -188,6 +188,11 @@ impl Cluster {
         pids.filter_map(|one| one["pid"].as_u64()).map(|pid| pid.to_string()).collect()
     }
 
+    /// Where a storage node of the playground keeps its files.
+    pub(crate) fn storage_dir(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("data/storage").join(name)
+    }
+
     /// A page of an instance's HTTP interface.
     pub(crate) fn http(&self, instance: &str, path: &str) -> String {
         let state = self.status();

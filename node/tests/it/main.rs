@@ -6,6 +6,7 @@ mod load;
 mod multi_master;
 mod playground;
 mod protocol;
+mod readmission;
 mod single_master;
 mod storage;
 mod sysbench;
