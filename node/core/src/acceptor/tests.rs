@@ -187,3 +187,58 @@ fn a_restart_from_the_log_rebuilds_the_same_state() {
     }
     assert_eq!(restarted.checkpoint(), node.acceptor.checkpoint());
 }
+
+#[test]
+fn a_member_reports_what_exists_to_a_new_disk_and_makes_the_new_generation_durable_first() {
+    let mut node = Node::new();
+    let open = txn(id(0, 1), &[("x", None)], &[]);
+    node.vote(&open);
+    node.ask(Request::Decide { txn: id(1, 2), outcome: Outcome::Abort, body: None });
+    let generation = Generation { number: 1, disk: 5 };
+    let join = Request::Join { node: StorageId(3), generation };
+    let replies = node.ask(join.clone());
+    let [Reply::JoinOk { report, .. }] = replies.as_slice() else { panic!("no report: {replies:?}") };
+    assert_eq!(report.undecided, vec![id(0, 1)]);
+    assert_eq!(report.decided, vec![(id(1, 2), Outcome::Abort, None)]);
+    let now = Generations::default().with(StorageId(3), generation);
+    assert_eq!(node.log.last(), Some(&Record::Generations(now)));
+    // Asked again, it reports again; another disk of the same generation is refused.
+    assert!(matches!(node.ask(join).as_slice(), [Reply::JoinOk { .. }]));
+    let other = Request::Join { node: StorageId(3), generation: Generation { number: 1, disk: 6 } };
+    assert_eq!(node.ask(other), vec![Reply::JoinNack { node: StorageId(3), current: generation }]);
+}
+
+#[test]
+fn generations_survive_a_restart_from_a_checkpoint() {
+    let mut node = Node::new();
+    let generations = Generations::default().with(StorageId(1), Generation { number: 2, disk: 9 });
+    node.ask(Request::Generations(generations));
+    let quorum = Quorum::new(6, Mode::MultiMaster).expect("six nodes are possible");
+    for records in [node.log.clone(), node.acceptor.checkpoint_records()] {
+        let mut again = Acceptor::new(quorum);
+        for record in records {
+            again.replay(record, &mut node.rows, &mut Vec::new());
+        }
+        assert_eq!(again.generations(), generations);
+    }
+}
+
+#[test]
+fn a_new_disk_is_bound_by_what_the_reporters_promised_about_a_seat() {
+    let (mut member, mut reporter) = (Node::new(), Node::new());
+    let (seat, epoch, run) = (Seat(0), Epoch(4), RunId(9));
+    reporter.ask(Request::Fence { seat, epoch, run, ballot: ballot(3) });
+    let join = Request::Join { node: StorageId(2), generation: Generation { number: 1, disk: 1 } };
+    let mut joiner = crate::membership::Joiner::new(Quorum::new(6, Mode::MultiMaster).expect("six"));
+    for (from, node) in [(0, &mut member), (1, &mut reporter)] {
+        let Some(Reply::JoinOk { report, .. }) = node.ask(join.clone()).pop() else { panic!("no report") };
+        joiner.reported(StorageId(from), report);
+    }
+    let mut new = Node::new();
+    let (base, seats) = (member.acceptor.base(), joiner.seats());
+    new.acceptor.install(base, &seats, member.acceptor.generations(), &mut new.rows, &mut Vec::new());
+    let old = txn(id(0, 7), &[("x", None)], &[]);
+    assert_eq!(new.ask(Request::Propose(old)), vec![Reply::Fenced { txn: id(0, 7), epoch }]);
+    let rival = Request::Fence { seat, epoch, run: RunId(8), ballot: ballot(9) };
+    assert!(matches!(new.ask(rival).as_slice(), [Reply::FenceNack { .. }]));
+}

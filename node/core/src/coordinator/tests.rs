@@ -192,3 +192,71 @@ fn what_the_feed_left_out_is_asked_for_and_not_taken_for_aborted() {
     coordinator.reply(StorageId(0), Reply::Settled { txn: first, settled }, 4, &mut out);
     assert_eq!(finishes(&out), vec![(7, true), (8, true)]);
 }
+
+/// The generations after storage node 5 came back with a new disk.
+fn replaced() -> Generations {
+    Generations::default().with(StorageId(5), crate::membership::Generation { number: 1, disk: 77 })
+}
+
+#[test]
+fn votes_given_before_and_after_a_disk_was_replaced_do_not_count_together() {
+    let (mut coordinator, txn) = proposed(Mode::MultiMaster, 6);
+    let mut out = Vec::new();
+    let accept = |node: u8| (StorageId(node), Reply::Voted { txn, vote: Vote::Accept });
+    // The disk that is about to be lost, and three others.
+    for (node, reply) in [5, 0, 1, 2].map(accept) {
+        coordinator.reply(node, reply, 1, &mut out);
+    }
+    coordinator.reply(StorageId(3), Reply::Generations(replaced()), 1, &mut out);
+    coordinator.reply(accept(3).0, accept(3).1, 1, &mut out);
+    let finished = |out: &[Action]| out.iter().any(|action| matches!(action, Action::Finish(..)));
+    assert!(!finished(&out), "the fifth accept counts together with the lost disk's");
+    // The others learn of it, are asked again and vote as before; the fifth is the new disk's.
+    for node in [0, 1, 2, 5] {
+        assert!(!finished(&out));
+        coordinator.reply(StorageId(node), Reply::Generations(replaced()), 1, &mut out);
+        assert_eq!(
+            out.last(),
+            out.iter().rfind(
+                |action| matches!(action, Action::Send(to, Request::Propose(_)) if *to == StorageId(node))
+            )
+        );
+        coordinator.reply(accept(node).0, accept(node).1, 1, &mut out);
+    }
+    assert!(finished(&out));
+}
+
+#[test]
+fn a_node_that_has_not_heard_of_a_replaced_disk_is_told_and_not_counted_until_then() {
+    let (mut coordinator, txn) = proposed(Mode::SingleMaster, 6);
+    let mut out = Vec::new();
+    coordinator.reply(StorageId(0), Reply::Generations(replaced()), 1, &mut out);
+    let told = Action::Send(StorageId(1), Request::Generations(replaced()));
+    assert!(out.contains(&told));
+    assert_eq!(coordinator.nodes_up(), 1);
+    for node in 1..6 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 1, &mut out);
+    }
+    assert_eq!(coordinator.in_flight(), 1, "answers under older generations were counted");
+}
+
+#[test]
+fn a_second_round_is_not_completed_across_a_replaced_disk() {
+    let (mut coordinator, txn) = proposed(Mode::MultiMaster, 6);
+    let mut out = Vec::new();
+    for (node, vote) in
+        [Vote::Accept, Vote::Accept, Vote::Accept, Vote::Accept, Vote::Stale, Vote::Stale].iter().enumerate()
+    {
+        let reply = Reply::Voted { txn, vote: vote.clone() };
+        coordinator.reply(StorageId(node as u8), reply, 1, &mut out);
+    }
+    let accepted = Reply::Accepted { txn, ballot: Ballot::COORDINATOR, value: Outcome::Commit };
+    for node in [5, 0, 1] {
+        coordinator.reply(StorageId(node), accepted.clone(), 1, &mut out);
+    }
+    coordinator.reply(StorageId(2), Reply::Generations(replaced()), 1, &mut out);
+    coordinator.reply(StorageId(2), accepted, 1, &mut out);
+    assert!(!out.iter().any(|action| matches!(action, Action::Finish(..))));
+    let prepares = |action: &Action| matches!(action, Action::Broadcast(Request::Prepare { .. }));
+    assert!(out.iter().any(prepares), "what is not sure is recovered by ballots");
+}
