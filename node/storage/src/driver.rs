@@ -564,10 +564,8 @@ impl Driver {
     fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) {
         let Some(reply) = self.join_reply(peer, reply, now) else { return };
         match reply {
-            Reply::Generations(generations) => {
-                if self.shared.is_member() && self.log_failed.is_none() {
-                    self.take(Request::Generations(generations));
-                }
+            Reply::Generations(generations) if self.shared.is_member() && self.log_failed.is_none() => {
+                self.take(Request::Generations(generations));
             }
             Reply::StatusIs { membership, settled, closings, seats: _ } => {
                 self.catch_up.status(peer, membership, settled);
