@@ -332,7 +332,7 @@ async fn a_node_with_an_emptied_disk_copies_the_volume_and_votes_again() {
     drop(clients);
     let mut back = lose(&mut nodes, dir.path(), &addresses, "").await;
     back.wait_for("being readmitted", StorageStatus::ready).await;
-    let counters = back.status.borrow().as_ref().map(|status| status.counters.clone()).expect("it runs");
+    let counters = back.status.borrow().as_ref().map(|status| status.counters).expect("it runs");
     assert_eq!(counters.readmissions, 1);
     assert!(counters.copied_bytes > COUNT, "only {} bytes were copied", counters.copied_bytes);
 
@@ -364,7 +364,7 @@ async fn a_node_with_an_emptied_disk_copies_the_volume_and_votes_again() {
     back.stop().await;
     let mut again = Node::start(dir.path(), 2, &addresses).await;
     again.wait_for("being a member at once", StorageStatus::ready).await;
-    let counters = again.status.borrow().as_ref().map(|status| status.counters.clone()).expect("it runs");
+    let counters = again.status.borrow().as_ref().map(|status| status.counters).expect("it runs");
     assert_eq!(counters.readmissions, 0);
 }
 
@@ -374,7 +374,7 @@ async fn a_node_whose_log_is_gone_is_readmitted() {
     let (mut nodes, addresses) = volume(dir.path()).await;
     let mut back = lose(&mut nodes, dir.path(), &addresses, "log").await;
     back.wait_for("being readmitted", StorageStatus::ready).await;
-    let counters = back.status.borrow().as_ref().map(|status| status.counters.clone()).expect("it runs");
+    let counters = back.status.borrow().as_ref().map(|status| status.counters).expect("it runs");
     assert_eq!(counters.readmissions, 1);
 }
 
