@@ -71,7 +71,10 @@ e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own
 bench: ## Measures Borealis next to MariaDB and Galera on this machine
 	@bench/run.sh
 
+bench-bounds: ## Updates the same rows ten million times and draws memory and disk
+	@bench/bounds.sh
+
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: e2e help setup build demo playground test check fix gen check-gen sim bench slow-test
+.PHONY: bench-bounds e2e help setup build demo playground test check fix gen check-gen sim bench slow-test

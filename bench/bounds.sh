@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Shows that nothing grows without limit: updates the same thousand rows again and again and draws memory and disk
+# of every process over the number of row updates.
+#
+#   bench/bounds.sh [--updates 10000000] [--threads 8] [--manifest examples/multi-master.yaml]
+#
+# Each transaction updates 20 rows. A sample every 5 s; written to bench/bounds.md and bench/bounds.svg. Fails if
+# the last quarter needs over a tenth more memory or disk than the third quarter, or if an update is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+updates=10000000 threads=8 manifest=examples/multi-master.yaml span=20 rows=1000 sample=5
+while [ $# -gt 0 ]; do
+  case $1 in
+    --updates) updates=$2; shift 2 ;;
+    --threads) threads=$2; shift 2 ;;
+    --manifest) manifest=$2; shift 2 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
+  esac
+done
+for tool in sysbench mysql python3; do
+  command -v "$tool" >/dev/null || { echo "$tool is missing: run make setup" >&2; exit 1; }
+done
+target=${CARGO_TARGET_DIR:-target} work=$(mktemp -d "${TMPDIR:-/tmp}/borealis-bounds.XXXXXX")
+node=$target/release/borealis-node data=$work/data load=''
+finish() {
+  [ -z "$load" ] || kill "$load" 2>/dev/null || true
+  [ ! -d "$data" ] || "$node" playground down --data-dir "$data" >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap finish EXIT
+say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+
+say "building"
+cargo build --release -q -p node
+"$node" playground up -f "$manifest" --data-dir "$data" --port 0 --detach >/dev/null
+"$node" playground status --data-dir "$data" -o json >"$work/status.json"
+read -r ports user password database < <(python3 - "$work/status.json" <<'P'
+import json, sys
+s = json.load(open(sys.argv[1])); c = s["credentials"]
+ports = [s["cluster"]["port"]] if s["cluster"] else [i["port"] for i in s["instances"]]
+print(",".join(map(str, ports)), c["user"], c["password"], c["database"])
+P
+)
+sql() { MYSQL_PWD=$password mysql -N -h 127.0.0.1 -P "${ports%%,*}" -u "$user" "$database" -e "$1"; }
+sql "CREATE TABLE bounds (id INT PRIMARY KEY, n BIGINT NOT NULL, pad CHAR(60) NOT NULL)"
+sql "INSERT INTO bounds VALUES $(seq -s, "$rows" | sed 's/[0-9]\+/(&,0,REPEAT("x",60))/g')"
+
+sysbench bench/bounds.lua --db-driver=mysql --mysql-host=127.0.0.1 --mysql-port="$ports" --mysql-user="$user" \
+  --mysql-password="$password" --mysql-db="$database" --mysql-ignore-errors=1213,1205 --threads="$threads" \
+  --rows=$rows --span=$span --events=$((updates / span)) --time=0 run >"$work/sysbench.log" 2>&1 &
+load=$!
+begin=$SECONDS
+# Samples until the load ends: a line a process, with the sum of all rows as the count of updates so far.
+while true; do
+  done_updates=$(sql "SELECT SUM(n) FROM bounds")
+  python3 - "$work/status.json" "$data" "$done_updates" $((SECONDS - begin)) >>"$work/samples.tsv" <<'P'
+import json, os, sys
+status, data, updates, second = sys.argv[1:]
+s = json.load(open(status))
+def resident(pid):
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith("VmRSS:"): return int(line.split()[1]) * 1024
+def on_disk(path):
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            try: total += os.stat(os.path.join(folder, name)).st_blocks * 512
+            except FileNotFoundError: pass
+    return total
+for kind in ("instances", "storage"):
+    for one in s[kind]:
+        disk = on_disk(os.path.join(data, "storage", one["name"])) if kind == "storage" else 0
+        print(updates, second, kind, one["name"], resident(one["pid"]), disk, sep="\t")
+P
+  kill -0 "$load" 2>/dev/null || break
+  [ $(((SECONDS - begin) % 30)) -ge $sample ] || say "$done_updates of $updates updates"
+  # The load is looked at again after the pause, or at once when it ends.
+  timeout $sample tail --pid="$load" -f /dev/null || true
+done
+wait "$load" || { tail -5 "$work/sysbench.log" >&2; exit 1; }
+load=''
+python3 - "$work/samples.tsv" "$work/sysbench.log" "$updates" "$threads" "$manifest" <<'P'
+import collections, datetime, os, re, statistics, sys
+samples, log, wanted, threads, manifest = sys.argv[1:]
+rows = [line.rstrip("\n").split("\t") for line in open(samples)]
+kinds = {"instances": 4, "storage": 4}
+series = collections.defaultdict(list)
+for updates, second, kind, name, memory, disk in rows:
+    series[kind, "memory", name].append((int(updates), int(memory) / 2**20))
+    if kind == "storage": series[kind, "disk", name].append((int(updates), int(disk) / 2**20))
+total, seconds = int(rows[-1][0]), int(rows[-1][1])
+text = open(log).read()
+refused = int(re.search(r"ignored errors:\s+(\d+)", text).group(1))
+def quarter(points, n):
+    part = [value for updates, value in points if total * (n - 1) / 4 <= updates <= total * n / 4]
+    return statistics.median(part) if part else points[-1][1]
+title = {("instances", "memory"): "an instance's memory", ("storage", "memory"): "a storage node's memory", ("storage", "disk"): "a storage node's disk"}
+failed, lines = False, []
+for (kind, what), name in title.items():
+    worst = max((key for key in series if key[:2] == (kind, what)), key=lambda key: max(v for _, v in series[key]))
+    points = series[worst]
+    medians = [quarter(points, n) for n in (1, 2, 3, 4)]
+    grows = medians[3] > medians[2] * 1.1 + 1
+    failed |= grows
+    lines.append(f"| {name} | " + " | ".join(f"{value:,.0f}" for value in medians) + f" | {max(v for _, v in points):,.0f} | {'GROWS' if grows else 'flat'} |")
+out = ["# Bounds\n",
+  f"{total:,} row updates of the same 1,000 rows, 20 in a transaction, {threads} threads, `{manifest}`, {seconds} s, {os.cpu_count()} cores for everything;",
+  f"{refused:,} conflicts were refused and tried again. Medians of the four quarters of the run, in MiB, of the process that took most.",
+  f"Made by `bench/bounds.sh` on {datetime.date.today()}; the curves are in [bounds.svg](bounds.svg).\n",
+  "| | 1st quarter | 2nd | 3rd | 4th | highest | |", "|---|---:|---:|---:|---:|---:|---|", *lines]
+open("bench/bounds.md", "w").write("\n".join(out) + "\n")
+print("\n".join(out))
+W, H, L, B = 760, 220, 70, 36
+svg = []
+for row, (kind, what) in enumerate(title):
+    top = row * (H + 30)
+    keys = [key for key in series if key[:2] == (kind, what)]
+    high = max(v for key in keys for _, v in series[key]) * 1.1 or 1
+    svg.append(f'<text x="{L}" y="{top + 16}" font-weight="bold">{title[kind, what]}, MiB</text>')
+    for step in range(5):
+        y = top + H - B - (H - B - 30) * step / 4
+        svg.append(f'<line x1="{L}" x2="{W - 10}" y1="{y:.0f}" y2="{y:.0f}" stroke="#ddd"/><text x="{L - 8}" y="{y + 4:.0f}" text-anchor="end">{high * step / 4:,.0f}</text>')
+        x = L + (W - 10 - L) * step / 4
+        svg.append(f'<text x="{x:.0f}" y="{top + H - B + 16}" text-anchor="middle">{total * step / 4 / 1e6:.1f} M</text>')
+    for index, key in enumerate(keys):
+        points = " ".join(f"{L + (W - 10 - L) * u / total:.1f},{top + H - B - (H - B - 30) * v / high:.1f}" for u, v in series[key])
+        svg.append(f'<polyline fill="none" stroke="hsl({index * 60},60%,45%)" stroke-width="1.5" points="{points}"><title>{key[2]}</title></polyline>')
+height = 3 * (H + 30)
+open("bench/bounds.svg", "w").write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {height}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>{"".join(svg)}</svg>\n')
+if total < int(wanted) * 0.98 - refused * 20: print(f"only {total} of {wanted} updates were made", file=sys.stderr); failed = True
+sys.exit(failed)
+P
