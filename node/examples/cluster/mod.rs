@@ -146,7 +146,7 @@ pub(crate) fn write(endpoint: &Endpoint, number: u64, stopped: &Receiver<()>, co
     while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
         id += 1;
         let statement = format!("INSERT INTO journal VALUES ({id}, 'row {id}')");
-        let mut attempt = || -> mysql::Result<()> {
+        let attempt = || -> mysql::Result<()> {
             let open = match &mut connection {
                 Some(open) => open,
                 None => connection.insert(Conn::new(endpoint.address.clone())?),
