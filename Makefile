@@ -10,7 +10,7 @@ SEEDS ?=
 stage := .ci/stage
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Installs the packages that building and testing need, where they are missing
 	@.ci/setup
@@ -34,7 +34,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) build 2400 cargo build --workspace --quiet --bins --tests
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
-	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it
+	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it -- --show-output
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) kubernetes-tools 2700 e2e/run.sh build
 	@$(stage) charts 300 charts/check.sh
@@ -74,7 +74,10 @@ bench: ## Measures Borealis next to MariaDB and Galera on this machine
 bench-bounds: ## Updates the same rows ten million times and draws memory and disk
 	@bench/bounds.sh
 
+bench-failover: ## Measures failover: SIGKILL, SIGTERM and SIGSTOP of the writer, and a writer of several; next to Galera
+	@bench/failover.sh
+
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: bench-bounds e2e help setup build demo playground test check fix gen check-gen sim bench slow-test
+.PHONY: bench bench-bounds bench-failover build check check-gen demo e2e fix gen help playground setup sim slow-test test

@@ -14,6 +14,7 @@ mod telemetry;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::args::{Arguments, Role};
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         eprintln!("borealis-node: {text}");
         return ExitCode::from(2);
     }
+    allow_many_open_files();
     let ended = match arguments.role {
         Role::Storage(args) => storage::run(*args).map_err(|error| (error.exit_code(), with_sources(&error))),
         Role::Instance(args) => {
@@ -39,6 +41,14 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Takes as many open files as this process may have: every client connection is one, and many systems begin
+/// with 1,024. The playground's children inherit it.
+fn allow_many_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // A system that refuses leaves the limit as it was, which is enough for a small cluster.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// An error and everything that caused it, in one line.

@@ -10,8 +10,8 @@
 //! rivals have divided the storage nodes among them so that none of them can open it.
 
 use crate::coordinator::Millis;
-use crate::ids::{Epoch, RunId, Seat, StorageId, Vector};
-use crate::quorum::Quorum;
+use crate::ids::{Epoch, RunId, Seat, StorageId, TxnId, Vector};
+use crate::quorum::{Mode, Quorum};
 use crate::wire::{InstanceInfo, Role, SeatInfo};
 
 /// The one seat of single-master mode.
@@ -31,6 +31,13 @@ pub const FIRST_WAIT_MS: Millis = 300;
 /// How long a candidate may take between being granted the seat and opening it.
 pub const OPENING_MS: Millis = 3_000;
 
+/// How long a rival of a living instance's undecided transaction waits before it recovers it (multi-master).
+pub const RIVAL_PATIENCE_MS: Millis = 40;
+/// The same where the writer is the only one and has no rivals: its transactions are left to it. It is longer than a
+/// writer can be silent without being taken for dead, after which nobody waits.
+pub const WRITER_PATIENCE_MS: Millis = 5_000;
+
+const _: () = assert!(WRITER_PATIENCE_MS > SILENT_MS as Millis, "only a living writer is waited for so long");
 const _: () = assert!(LEASE_MS < SILENT_MS as Millis, "a lease ends before its holder is replaced");
 
 /// What one storage node says.
@@ -121,6 +128,20 @@ impl Election {
             view.instances.iter().any(|info| info.run == run && info.connected && info.silent_ms < SILENT_MS)
         };
         self.views.iter().flatten().filter(|view| !hears(view)).count() >= self.quorum.read()
+    }
+    /// How long whoever needs the outcome of an undecided transaction leaves it to its own writer before it
+    /// recovers it: not at all once the writer is gone or has been replaced.
+    ///
+    /// A recovery that begins while the writer itself is at work makes both slower: each takes the other's ballots
+    /// away, and every round carries the whole record to every node and back.
+    pub fn patience(&self, txn: TxnId) -> Millis {
+        let holder = self.holder(txn.seat);
+        let alive = holder.is_some_and(|holder| holder.epoch == txn.epoch && !self.gone(holder.run));
+        match self.quorum.mode() {
+            _ if !alive => 0,
+            Mode::SingleMaster => WRITER_PATIENCE_MS,
+            Mode::MultiMaster => RIVAL_PATIENCE_MS,
+        }
     }
     /// Whether a read quorum of storage nodes hears from the run that it is only a reader.
     fn resigned(&self, run: RunId) -> bool {

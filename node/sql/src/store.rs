@@ -168,8 +168,9 @@ pub trait StoreTxn: Send {
     /// [`StoreError::Conflict`] if the transaction has been doomed by a remote commit (it is rolled back).
     fn begin_statement(&mut self) -> Result<(), StoreError>;
     /// The statement that has begun may take what this instance knows for the present: all that it does with
-    /// what it reads is to write upon it, and a write upon something older is refused by the vote. A failure
-    /// may then be due to that; it says nothing before the statement has failed without this as well.
+    /// what it reads is to write upon it, and a write upon something older is refused by the vote. A conflict
+    /// or a key that is there already may then be due to that, and means something only if the statement fails
+    /// without this as well.
     fn assume_present(&mut self) {}
     /// Takes the snapshot now (START TRANSACTION WITH CONSISTENT SNAPSHOT).
     ///

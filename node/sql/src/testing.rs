@@ -85,6 +85,8 @@ struct Inner {
     catalog_version: AtomicU64,
     writable: AtomicBool,
     lost_votes: AtomicU32,
+    /// What the next commit says, and whether it says so after having committed.
+    next_failure: Mutex<Option<(StoreError, bool)>>,
 }
 
 /// The store.
@@ -104,6 +106,7 @@ impl MemoryStore {
             catalog_version: AtomicU64::new(1),
             writable: AtomicBool::new(true),
             lost_votes: AtomicU32::new(0),
+            next_failure: Mutex::default(),
         }))
     }
     pub(crate) fn set_writable(&self, writable: bool) {
@@ -112,6 +115,10 @@ impl MemoryStore {
     /// The next so many commits with writes lose their votes.
     pub(crate) fn lose_votes(&self, count: u32) {
         self.0.lost_votes.store(count, Ordering::SeqCst);
+    }
+    /// The next commit fails with this, `done` after all has been written.
+    pub(crate) fn fail_next_commit(&self, error: StoreError, done: bool) {
+        *self.0.next_failure.lock() = Some((error, done));
     }
     /// How many keys of a range have a value now.
     pub(crate) fn count(&self, range: &KeyRange) -> usize {
@@ -314,6 +321,10 @@ impl MemoryTxn {
             store.lost_votes.fetch_sub(1, Ordering::SeqCst);
             return Err(StoreError::Conflict { detail: "a lost vote".to_owned() });
         }
+        let failure = store.next_failure.lock().take();
+        if let Some((error, false)) = failure {
+            return Err(error);
+        }
         for (key, version) in &self.checks {
             if !self.own.contains_key(key) && self.version(key, u64::MAX) != *version {
                 return Err(StoreError::Conflict { detail: "a check failed".to_owned() });
@@ -331,7 +342,7 @@ impl MemoryTxn {
         if catalog {
             store.catalog_version.fetch_add(1, Ordering::SeqCst);
         }
-        Ok(())
+        failure.map_or(Ok(()), |(error, _)| Err(error))
     }
 }
 

@@ -43,6 +43,7 @@ impl Drop for Turn {
 }
 
 /// How a cluster is laid out.
+#[derive(Clone, Copy)]
 pub(crate) struct Manifest {
     pub(crate) mode: &'static str,
     pub(crate) instances: u32,
@@ -88,6 +89,14 @@ impl Cluster {
     /// Starts the cluster again after `down --keep-data`.
     pub(crate) fn up_again(&self) {
         self.start(&[]);
+    }
+
+    /// Tries to start the cluster of another manifest on the same data.
+    pub(crate) fn try_up(&self, manifest: &Manifest) -> Output {
+        let file = self.dir.path().join("other.yaml");
+        std::fs::write(&file, manifest.yaml()).expect("the manifest can be written");
+        let file = file.to_str().expect("temporary paths are text");
+        self.try_playground(&["up", "-f", file, "--port", "0", "--detach"])
     }
 
     fn start(&self, more: &[&str]) {
@@ -191,6 +200,16 @@ impl Cluster {
     /// Where a storage node of the playground keeps its files.
     pub(crate) fn storage_dir(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join("data/storage").join(name)
+    }
+
+    /// A line of what Linux tells about an instance's process, such as `VmRSS` (in KiB) or `Threads`.
+    pub(crate) fn process_figure(&self, instance: &str, name: &str) -> u64 {
+        let state = self.status();
+        let found = members(&state, "instances").find(|one| one["name"] == instance).expect("it is there");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", found["pid"])).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        let figure = line.and_then(|line| line.split_whitespace().next()).expect("Linux tells");
+        figure.parse().expect("it is a number")
     }
 
     /// A page of an instance's HTTP interface.

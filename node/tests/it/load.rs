@@ -2,6 +2,7 @@
 //! acknowledged.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -23,8 +24,31 @@ const ROWS_PER_CLIENT: u64 = 1_000_000;
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) acknowledged: Vec<u64>,
+    /// When each of them was.
+    moments: Vec<Instant>,
     pub(crate) failures: Vec<String>,
     pub(crate) longest_gap: Duration,
+}
+
+impl Seen {
+    /// How long after a fault the next write was acknowledged that was not under way before: the end of the
+    /// longest pause in `fault`.
+    ///
+    /// A writer that hands over goes on acknowledging for a moment, so the first write after the fault is not
+    /// the one that tells.
+    pub(crate) fn recovery(&self, fault: &Range<Instant>) -> Duration {
+        let pauses = self.moments.windows(2).filter(|pair| fault.contains(&pair[1]));
+        let longest = pauses.max_by_key(|pair| pair[1] - pair[0].max(fault.start));
+        longest.expect("writes were acknowledged before and after the fault")[1] - fault.start
+    }
+}
+
+/// The median and the greatest, for a line of figures.
+pub(crate) fn median_and_worst(mut all: Vec<Duration>) -> String {
+    all.sort_unstable();
+    let milliseconds = |one: Option<&Duration>| one.map_or(f64::NAN, |one| one.as_secs_f64() * 1_000.0);
+    let (median, worst) = (milliseconds(all.get(all.len() / 2)), milliseconds(all.last()));
+    format!("p50 {median:.1} ms, worst {worst:.1} ms of {}", all.len())
 }
 
 /// A client at work.
@@ -58,6 +82,7 @@ impl Load {
                         seen.acknowledged.push(id);
                         seen.longest_gap = seen.longest_gap.max(last.elapsed());
                         last = Instant::now();
+                        seen.moments.push(last);
                         *progress.0.lock().expect("nobody panics while holding it") += 1;
                         progress.1.notify_all();
                     }

@@ -60,3 +60,25 @@ fn a_wrong_manifest_is_refused_with_a_sentence_that_names_what_is_allowed() {
         assert!(said.contains(allowed), "{to}: {said}");
     }
 }
+
+#[test]
+fn what_cannot_change_is_refused_on_kept_data_with_a_sentence_that_says_so() {
+    let manifest = Manifest { instances: 1, storage: 3, ..Manifest::single_master() };
+    let cluster = Cluster::up(&manifest, &[]);
+    let mut connection = cluster.connect("cluster");
+    run(&mut connection, "CREATE TABLE kept (id INT PRIMARY KEY)");
+    run(&mut connection, "INSERT INTO kept VALUES (7)");
+    cluster.playground(&["down", "--keep-data"]);
+    for (changed, what) in [
+        (Manifest { mode: "MultiMaster", ..manifest }, "mode"),
+        (Manifest { storage: 6, ..manifest }, "storage.nodes"),
+    ] {
+        let refused = cluster.try_up(&changed);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        println!("{said}");
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(what) && said.contains("cannot change"), "{said}");
+    }
+    cluster.up_again();
+    assert_eq!(value(&mut cluster.connect("cluster"), "SELECT id FROM kept"), 7, "nothing was harmed");
+}

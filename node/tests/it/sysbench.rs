@@ -143,7 +143,7 @@ fn small_caches(manifest: &Manifest, places: impl Fn(&Cluster) -> Vec<String>) {
     assert!(before.iter().all(|(count, ..)| *count == u64::from(ROWS)), "{before:?}");
     for instance in all_instances(&cluster) {
         let cached = cached_bytes(&cluster, &instance);
-        let resident = resident_bytes(&cluster, &instance);
+        let resident = cluster.process_figure(&instance, "VmRSS") * 1024;
         println!("{}: {instance} caches {cached} bytes, {resident} resident", manifest.mode);
         assert!(cached > 0.0 && cached <= CACHE_BYTES as f64, "{instance} caches {cached} bytes");
         assert!(resident < RESIDENT_MAX, "{instance} takes {resident} bytes of memory");
@@ -160,15 +160,6 @@ fn cached_bytes(cluster: &Cluster, instance: &str) -> f64 {
     let metrics = cluster.http(instance, "/metrics");
     let cached = metrics.lines().find_map(|line| line.strip_prefix("borealis_node_cache_bytes "));
     cached.expect("it is a metric").trim().parse().expect("it is a number")
-}
-
-fn resident_bytes(cluster: &Cluster, instance: &str) -> u64 {
-    let state = cluster.status();
-    let found = members(&state, "instances").find(|one| one["name"] == instance).expect("it is there");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", found["pid"])).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("it is a number");
-    kib * 1024
 }
 
 #[test]

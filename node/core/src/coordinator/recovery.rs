@@ -82,6 +82,10 @@ impl Coordinator {
             if recovery.body.is_none() {
                 recovery.body = body;
             }
+            // Its writer may be gone by now. A pause between two attempts, though, stays as long as it is.
+            if let (Step::Wait { until }, 0) = (&mut recovery.step, recovery.tries) {
+                *until = (*until).min(self.now + patience);
+            }
             return;
         }
         let step = Step::Wait { until: self.now + patience };

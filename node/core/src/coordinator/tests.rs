@@ -256,3 +256,18 @@ fn a_second_round_is_not_completed_across_a_replaced_disk() {
     let prepares = |action: &Action| matches!(action, Action::Broadcast(Request::Prepare { .. }));
     assert!(out.iter().any(prepares), "what is not sure is recovered by ballots");
 }
+
+#[test]
+fn a_recovery_that_waits_for_a_living_writer_begins_at_once_when_that_writer_is_gone() {
+    let (mut coordinator, _) = proposed(Mode::SingleMaster, 6);
+    let txn = TxnId { seat: Seat(3), epoch: Epoch(1), seq: Seq(1) };
+    let asked = |coordinator: &mut Coordinator, patience, now| {
+        let mut out = Vec::new();
+        coordinator.resolve(txn, patience, now, &mut out);
+        coordinator.tick(now, &mut out);
+        out.iter().any(|action| matches!(action, Action::Broadcast(Request::Prepare { .. })))
+    };
+    assert!(!asked(&mut coordinator, 5_000, 10));
+    assert!(!asked(&mut coordinator, 5_000, 100), "it still lives");
+    assert!(asked(&mut coordinator, 0, 200));
+}

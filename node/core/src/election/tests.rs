@@ -1,6 +1,5 @@
 use super::*;
 use crate::ids::{Position, Seq};
-use crate::quorum::Mode;
 
 const NODES: u8 = 6;
 
@@ -141,4 +140,26 @@ fn a_storage_node_that_is_late_does_not_change_why_the_writer_is_gone() {
     let silent = InstanceInfo { silent_ms: 5_000, ..writer(instance(0, 1)) };
     all_see(&mut me, &[seat(1, 0, true)], &[silent, instance(1, 1)]);
     assert_eq!(me.parting(run(0)), Parting::Silent);
+}
+
+#[test]
+fn an_undecided_transaction_is_left_to_a_living_single_master_writer_and_to_nobody_once_it_is_gone() {
+    let mut me = election(1);
+    let txn = |epoch| TxnId { seat: WRITER_SEAT, epoch: Epoch(epoch), seq: Seq(7) };
+    all_see(&mut me, &[seat(2, 0, true)], &[writer(instance(0, 1)), instance(1, 1)]);
+    assert_eq!(me.patience(txn(2)), WRITER_PATIENCE_MS);
+    assert_eq!(me.patience(txn(1)), 0, "of a writer that was replaced");
+    all_see(&mut me, &[seat(2, 0, true)], &[instance(1, 1)]);
+    assert_eq!(me.patience(txn(2)), 0, "of a writer that is gone");
+}
+
+#[test]
+fn a_rival_of_a_living_instance_waits_for_a_moment_only() {
+    let quorum = Quorum::new(usize::from(NODES), Mode::MultiMaster).expect("six nodes");
+    let mut me = Election::new(run(1), quorum);
+    let txn = TxnId { seat: WRITER_SEAT, epoch: Epoch(1), seq: Seq(7) };
+    all_see(&mut me, &[seat(1, 0, true)], &[writer(instance(0, 1)), writer(instance(1, 1))]);
+    assert_eq!(me.patience(txn), RIVAL_PATIENCE_MS);
+    all_see(&mut me, &[seat(1, 0, true)], &[writer(instance(1, 1))]);
+    assert_eq!(me.patience(txn), 0);
 }

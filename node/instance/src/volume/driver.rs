@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
-use node_core::election::{Election, Parting, WRITER_SEAT};
+use node_core::election::{Election, Parting, RIVAL_PATIENCE_MS, WRITER_SEAT};
 use node_core::ids::{Epoch, Position, Seat, Seq, StorageId, StreamId, TxnId};
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
@@ -32,8 +32,6 @@ const HEARD_MS: Millis = 1_200;
 const STALL_MS: Millis = 500;
 /// A reader whose target is not reached by then takes its feed from another node.
 const FEED_PATIENCE_MS: Millis = 400;
-/// How long a rival of a living writer may stay undecided before it is recovered.
-const RIVAL_PATIENCE_MS: Millis = 40;
 /// How long a turn may take.
 const TURN_MAX: Duration = Duration::from_millis(20);
 const BUSY_TURN: Duration = Duration::from_millis(5);
@@ -519,9 +517,7 @@ impl Driver {
     /// Somebody waits for this transaction: at once if its writer is gone, else after some patience.
     fn resolve(&mut self, txn: TxnId) {
         let now = self.now();
-        let holder = self.election.holder(txn.seat);
-        let alive = holder.is_some_and(|holder| holder.epoch == txn.epoch && !self.election.gone(holder.run));
-        let patience = if alive { RIVAL_PATIENCE_MS } else { 0 };
+        let patience = self.election.patience(txn);
         let mut actions = Vec::new();
         self.coordinator.resolve(txn, patience, now, &mut actions);
         self.perform(actions);

@@ -23,6 +23,7 @@ const DEFINITION_RETRIES: u32 = 5;
 /// 1412: the plan is for another version of the table.
 const STALE: u16 = 1412;
 const DEADLOCK: u16 = 1213;
+const DUPLICATE: u16 = 1062;
 
 impl Session {
     /// Runs one statement.
@@ -314,7 +315,11 @@ impl Session {
         let mut assume_present = alone && only_writes(statement);
         loop {
             match self.change_once(statement, values, assume_present) {
-                Err(_) if assume_present => assume_present = false,
+                // Nothing but these two can be due to what was taken for the present. Above all not an unknown
+                // outcome: the row may be there.
+                Err(error) if assume_present && matches!(error.code, DUPLICATE | DEADLOCK) => {
+                    assume_present = false;
+                }
                 Err(error) if error.code == DEADLOCK && tries < retries => tries += 1,
                 result => return result,
             }

@@ -1,6 +1,7 @@
 //! Transactions, locks, savepoints, read-only instances, kills.
 
 use super::Server;
+use crate::store::StoreError;
 
 fn bank() -> Server {
     let server = Server::new();
@@ -116,6 +117,32 @@ fn a_lost_vote_is_retried_for_single_statements_only() {
     client.run("SET borealis_autocommit_retries = 0");
     server.store.lose_votes(1);
     assert_eq!(client.error("UPDATE t SET n = 5").0, 1213);
+}
+
+#[test]
+fn a_statement_whose_outcome_is_unknown_is_not_made_again() {
+    let server = bank();
+    let mut client = server.client();
+    client.run("CREATE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY, n INT)");
+    let unknown = || StoreError::OutcomeUnknown { reason: "no write quorum".to_owned() };
+    for statement in ["INSERT INTO log (n) VALUES (1)", "UPDATE t SET n = n + 1 WHERE id = 1"] {
+        server.store.fail_next_commit(unknown(), true);
+        assert_eq!(client.error(statement).0, 3024, "{statement}");
+    }
+    assert_eq!(client.rows("SELECT COUNT(*) FROM log"), "1");
+    assert_eq!(client.rows("SELECT n FROM t WHERE id = 1"), "11");
+}
+
+#[test]
+fn a_statement_that_the_volume_did_not_take_is_not_tried_for_twice_as_long() {
+    let server = bank();
+    let mut client = server.client();
+    for statement in ["INSERT INTO t VALUES (3, 30)", "UPDATE t SET n = n + 1 WHERE id = 1"] {
+        let reason = "no write quorum".to_owned();
+        server.store.fail_next_commit(StoreError::Unavailable { reason }, false);
+        assert_eq!(client.error(statement).0, 1030, "{statement}");
+    }
+    assert_eq!(client.rows("SELECT id, n FROM t ORDER BY id"), "1,10 2,20");
 }
 
 #[test]
