@@ -224,6 +224,10 @@ impl Acceptor {
     pub fn settled(&self) -> Vec<(Seat, Epoch, Seq)> {
         self.ordering.streams().map(|(id, state)| (id.seat, id.epoch, state.settled)).collect()
     }
+    /// Forgets versions of the overlay that the rows have as well: a checkpoint repeats some of them.
+    pub fn forget_applied(&mut self, rows: &mut dyn Rows) {
+        self.newer.retain(|key, ver| rows.latest(key).is_none_or(|latest| latest.height < ver.height));
+    }
     /// The rows now include everything up to `applied`: the overlay of newer versions can shrink.
     pub fn applied(&mut self, applied: &Vector) {
         while let Some(txn) = self.unapplied.front().filter(|txn| applied.sees(txn.id)) {

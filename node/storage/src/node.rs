@@ -322,6 +322,10 @@ fn open(
     tracing::info!(?membership, applied = %writer.applied(), undecided = acceptor.undecided(), "storage opened");
     let applied = writer.applied().clone();
     acceptor.applied(&applied);
+    acceptor.forget_applied(&mut rows);
+    if let Some(source) = rows.failed() {
+        return Err(StorageError::Rows { source });
+    }
     let shared = Arc::new(Shared::new(config, RunId(random()), listen, membership, applied, stop));
     shared.feed.reset(acceptor.ordering().ordered().clone());
     let driver = Driver::new(shared.clone(), place, acceptor, rows, log, generation, random());
