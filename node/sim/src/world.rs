@@ -292,7 +292,7 @@ impl World {
                 NodeAction::Note(record) => node.log.push(record),
                 NodeAction::Reply(reply) => replies.push(reply),
                 NodeAction::Feed(items) => feed(node, items),
-                NodeAction::SeatsChanged => {}
+                NodeAction::SeatsChanged | NodeAction::GenerationsChanged => {}
             }
         }
         self.check_feed(to);
@@ -538,7 +538,7 @@ impl World {
                     match action {
                         NodeAction::Persist(record) | NodeAction::Note(record) => node.log.push(record),
                         NodeAction::Feed(items) => feed(node, items),
-                        NodeAction::Reply(_) | NodeAction::SeatsChanged => {}
+                        NodeAction::Reply(_) | NodeAction::SeatsChanged | NodeAction::GenerationsChanged => {}
                     }
                 }
             }
