@@ -18,8 +18,9 @@ use node_core::quorum::Mode;
 use node_core::wire::Membership;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::{self, FormatError, VOLUME_FORMAT as FORMAT};
+
 const FILE: &str = "volume.json";
-const FORMAT: u32 = 1;
 
 /// What a node becomes, given what the other nodes say they are (`None`: no answer). `proposal` is the
 /// identity node 0 gives a new volume.
@@ -93,6 +94,13 @@ pub enum MembershipError {
         /// Who reads it.
         wanted: String,
     },
+    /// A newer build wrote it.
+    #[error("the disk has a format that this build does not read")]
+    Format {
+        /// Which, and what to do.
+        #[source]
+        source: FormatError,
+    },
 }
 
 /// What the file says besides the membership; must be the same at every start.
@@ -146,7 +154,15 @@ pub(crate) fn load(dir: &Path, place: &Place) -> Result<Option<Membership>, Memb
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(MembershipError::Io { action: "read", path, source }),
     };
-    let damaged = |reason: String| MembershipError::Damaged { path: path.clone(), reason };
+    formats::check_volume(&path, &bytes).map_err(|source| MembershipError::Format { source })?;
+    let damaged = |reason: String| match formats::volume_is_intact(&bytes) {
+        // Not what the disk lost, but what this build does not know.
+        true => {
+            let source = FormatError::Unreadable { path: path.clone(), reason, supported: FORMAT };
+            MembershipError::Format { source }
+        }
+        false => MembershipError::Damaged { path: path.clone(), reason },
+    };
     let Checked { content, crc32c } =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if checksum(&content) != crc32c {

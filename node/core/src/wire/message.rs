@@ -9,6 +9,10 @@ use crate::ids::{Ballot, Epoch, Key, Outcome, Position, RunId, Seat, Seq, Storag
 use crate::txn::SharedTxn;
 
 /// The wire version this build speaks.
+///
+/// A frame of another version is refused; a new kind of message, or a changed one, needs a new version. Two
+/// things are the same in all versions, so that any two builds can tell each other why they do not talk:
+/// a frame begins with its version, and [`Reply::Refused`] is the byte 2 and a text.
 pub const WIRE_VERSION: u8 = 1;
 
 /// Who opens a connection to a storage node.
@@ -336,6 +340,19 @@ pub enum Request {
         /// Which.
         txns: Vec<TxnId>,
     },
+    /// Between nodes: what were these rows at that vector? (to find what a disk or a bug has changed)
+    Digest {
+        /// Pairs the answer with the question.
+        id: u64,
+        /// First key.
+        start: Key,
+        /// First key not meant; `None`: to the end of the keys.
+        end: Option<Key>,
+        /// The vector.
+        at: Vector,
+        /// True if the rows themselves are wanted.
+        rows: bool,
+    },
     /// Between nodes: how far are you, and who are you?
     Status {
         /// The asker's membership.
@@ -359,6 +376,7 @@ wire_enum!(Request {
     12 => Read(read),
     13 => Fetch { id, txns },
     14 => Status { membership, settled },
+    40 => Digest { id, start, end, at, rows },
 });
 
 /// From a storage node.
@@ -552,6 +570,15 @@ pub enum Reply {
         /// Records of the committed ones.
         bodies: Vec<SharedTxn>,
     },
+    /// The answer to Digest.
+    DigestIs {
+        /// The question's id.
+        id: u64,
+        /// Of the rows; `None` if the node has not come to the vector yet, or no longer has what was then.
+        digest: Option<(u64, u64)>,
+        /// The rows with their version of then, if they were wanted.
+        rows: Vec<RowVersions>,
+    },
     /// The answer to Status.
     StatusIs {
         /// The node's membership.
@@ -590,6 +617,7 @@ wire_enum!(Reply {
     23 => ReadRefused { id, reason },
     24 => Fetched { id, known, bodies },
     25 => StatusIs { membership, settled, seats, closings },
+    40 => DigestIs { id, digest, rows },
 });
 
 impl<A: Wire, B: Wire, C: Wire> Wire for (A, B, C) {
@@ -611,6 +639,16 @@ pub fn encode_frame<'a, M: Wire + 'a>(messages: impl IntoIterator<Item = &'a M>)
         message.put(&mut out);
     }
     out.freeze()
+}
+
+/// The reason, if the frame is a [`Reply::Refused`] of whichever version.
+pub fn refusal(frame: &Bytes) -> Option<String> {
+    let mut reader = Reader::new(frame.clone());
+    let _version = reader.byte().ok()?;
+    match reader.byte() {
+        Ok(2) => String::get(&mut reader).ok(),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Takes the messages out of a frame.
