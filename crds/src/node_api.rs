@@ -97,6 +97,28 @@ pub struct StorageStatus {
     pub seats: Vec<SeatStatus>,
     /// Storage nodes that it is connected to, itself not counted.
     pub peers: u8,
+    /// Why it takes no writes at present, such as a full disk: a sentence for a person.
+    pub refusing: Option<String>,
+    /// Its search for damage on its disk.
+    pub scrub: ScrubStatus,
+}
+
+/// A storage node's search for damage on its disk, since its start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrubStatus {
+    /// What it is doing: `waiting`, `log`, `tables` or `rows`.
+    pub stage: String,
+    /// Passes completed.
+    pub passes: u64,
+    /// Bytes read again and compared.
+    pub bytes: u64,
+    /// Damaged files and ranges of rows found here.
+    pub damaged: u64,
+    /// Rows rewritten from what most storage nodes have.
+    pub rows_repaired: u64,
+    /// What was found last, for a person.
+    pub last_finding: Option<String>,
 }
 
 /// One seat of the volume.

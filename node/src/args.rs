@@ -95,6 +95,15 @@ pub(crate) struct StorageArgs {
     /// This storage node's disk.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+    /// Seconds from the start to the first search for damage on the disk.
+    #[arg(long, value_name = "N", default_value_t = 60, env = "BOREALIS_SCRUB_FIRST_SECONDS")]
+    pub(crate) scrub_first_seconds: u64,
+    /// Seconds from one search for damage to the next.
+    #[arg(long, value_name = "N", default_value_t = 6 * 3600, env = "BOREALIS_SCRUB_PERIOD_SECONDS")]
+    pub(crate) scrub_period_seconds: u64,
+    /// Bytes that the search for damage reads a second, at most.
+    #[arg(long, value_name = "N", default_value_t = 8 << 20, env = "BOREALIS_SCRUB_BYTES_PER_SECOND", value_parser = clap::value_parser!(u64).range(1 << 16..))]
+    pub(crate) scrub_bytes_per_second: u64,
     /// Where it serves instances and other storage nodes. Port 0: any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub(crate) listen: SocketAddr,

@@ -1,11 +1,12 @@
 //! The storage role: arguments in, `node_storage` runs, its status out.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crds::node_api::{NodeStatus, SeatStatus, StorageStatus};
+use crds::node_api::{NodeStatus, ScrubStatus, SeatStatus, StorageStatus};
 use node_core::ids::StorageId;
 use node_core::wire::Membership;
-use node_storage::StorageConfig;
+use node_storage::{ScrubConfig, StorageConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,11 @@ async fn serve(args: StorageArgs) -> Result<(), RoleError> {
         nodes: usize::from(args.nodes),
         peers: args.peers.clone(),
         data_dir: args.data_dir.clone(),
+        scrub: ScrubConfig {
+            first: Duration::from_secs(args.scrub_first_seconds),
+            period: Duration::from_secs(args.scrub_period_seconds),
+            bytes_per_second: args.scrub_bytes_per_second,
+        },
     };
     let stop = CancellationToken::new();
     cancel_on_signals(&stop)?;
@@ -101,8 +107,21 @@ async fn translate(
             ready: now.ready(),
             seats: seats.collect(),
             peers: u8::try_from(now.peers_connected).unwrap_or(u8::MAX),
+            refusing: now.refusing.clone(),
+            scrub: scrub(&now.scrub),
         };
         told.send_replace(NodeStatus::Storage(status));
+    }
+}
+
+fn scrub(status: &node_storage::ScrubStatus) -> ScrubStatus {
+    ScrubStatus {
+        stage: status.stage.name().to_owned(),
+        passes: status.passes,
+        bytes: status.bytes,
+        damaged: status.log_damaged + status.tables_damaged + status.ranges_wrong,
+        rows_repaired: status.rows_repaired,
+        last_finding: status.last_finding.clone(),
     }
 }
 
@@ -110,7 +129,7 @@ fn figures(status: Option<&node_storage::StorageStatus>) -> Vec<Figure> {
     let Some(status) = status else { return Vec::new() };
     let counter = |name, help, value| Figure { name, help, value: FigureValue::Counter(value) };
     let gauge = |name, help, value: u64| Figure { name, help, value: FigureValue::Gauge(value as f64) };
-    let counted = &status.counters;
+    let (counted, scrub) = (&status.counters, &status.scrub);
     vec![
         counter("requests", "Requests of the commit protocol handled", counted.requests),
         counter("votes", "Votes given", counted.votes),
@@ -126,6 +145,22 @@ fn figures(status: Option<&node_storage::StorageStatus>) -> Vec<Figure> {
             "Bytes of rows copied from other storage nodes by a new disk",
             counted.copied_bytes,
         ),
+        counter("rows_reopened", "Times the rows were opened again after a full disk", counted.rows_reopened),
+        counter("scrub_passes", "Passes of the search for damage completed", scrub.passes),
+        counter("scrub_bytes", "Bytes read again and compared", scrub.bytes),
+        counter("scrub_log_damaged", "Damaged segments of the accept log, replaced", scrub.log_damaged),
+        counter("scrub_tables_damaged", "Damaged files of rows", scrub.tables_damaged),
+        counter("scrub_ranges", "Ranges of rows compared with other storage nodes", scrub.ranges),
+        counter("scrub_ranges_skipped", "Ranges that too few could compare", scrub.ranges_skipped),
+        counter("scrub_ranges_wrong", "Ranges that differed here from the majority", scrub.ranges_wrong),
+        counter(
+            "scrub_ranges_wrong_elsewhere",
+            "Ranges that differed at another storage node from the majority",
+            scrub.ranges_wrong_elsewhere,
+        ),
+        counter("scrub_ranges_undecided", "Ranges without a majority", scrub.ranges_undecided),
+        counter("scrub_rows_repaired", "Rows rewritten from the majority's", scrub.rows_repaired),
+        gauge("rows_waiting", "Whether the rows wait for room on the disk", u64::from(status.rows_waiting)),
         gauge("undecided", "Undecided transactions with a record here", status.undecided as u64),
         gauge("requests_queued", "Requests waiting for the storage thread", status.requests_queued as u64),
         gauge("rows_queued", "Decided items waiting for the rows", status.rows_queued as u64),

@@ -18,6 +18,8 @@
 //! the log is what was there. What must be durable first is an [`Action::Persist`]: every reply that comes
 //! after it in the list waits for it.
 
+#[cfg(test)]
+mod golden;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -200,6 +202,10 @@ impl Acceptor {
     pub fn generations(&self) -> Generations {
         self.generations
     }
+    /// True if an undecided transaction has a record here: a vote, a promise or an accepted value.
+    pub fn has_state(&self, txn: TxnId) -> bool {
+        self.txns.contains_key(&txn)
+    }
     /// How many undecided transactions have a record here.
     pub fn undecided(&self) -> usize {
         self.txns.len()
@@ -261,6 +267,7 @@ impl Acceptor {
             | Request::Subscribe { .. }
             | Request::Read(_)
             | Request::Fetch { .. }
+            | Request::Digest { .. }
             | Request::Status { .. }
             | Request::Base { .. } => {}
         }

@@ -39,6 +39,9 @@ pub type Millis = u64;
 pub const FAST_PATIENCE_MS: Millis = 10;
 /// How long a proposal without a way forward waits before it is recovered by ballots.
 pub const STUCK_PATIENCE_MS: Millis = 60;
+/// How long a proposal that too many nodes can take nothing of waits for them before it is recovered, that is
+/// aborted: they refuse what is new, not what decides it.
+pub const UNABLE_PATIENCE_MS: Millis = 1_000;
 /// How long a recoverer with a quorum of answers waits for the rest.
 pub const PROMISE_GRACE_MS: Millis = 15;
 /// After this long without an answer a request is sent again.
@@ -120,6 +123,8 @@ struct Open {
     txn: SharedTxn,
     accepts: Nodes,
     rejects: Nodes,
+    /// Said last that they take nothing now; not a vote.
+    unable: Nodes,
     stale: bool,
     by: Vec<TxnId>,
     phase: Phase,
@@ -281,6 +286,7 @@ impl Coordinator {
             txn: txn.clone(),
             accepts: Nodes::default(),
             rejects: Nodes::default(),
+            unable: Nodes::default(),
             stale: false,
             by: Vec::new(),
             phase: Phase::Fast,
@@ -364,7 +370,12 @@ impl Coordinator {
                 self.recover_own(txn, out);
             }
             Reply::Fenced { txn, epoch } => self.fenced(txn, epoch, out),
-            Reply::Unable { txn: _, reason } => out.push(Action::NodeUnable(node, reason)),
+            Reply::Unable { txn, reason } => {
+                if let Some(open) = self.open.get_mut(&txn) {
+                    open.unable.add(node);
+                }
+                out.push(Action::NodeUnable(node, reason));
+            }
             Reply::Settled { txn, settled } => self.settled(txn, settled, out),
             Reply::Accepted { txn, ballot, value } => self.accepted(node, txn, ballot, value, out),
             Reply::Nack { txn, ballot, promised } => {
@@ -396,6 +407,7 @@ impl Coordinator {
             | Reply::Block(_)
             | Reply::ReadRefused { .. }
             | Reply::Fetched { .. }
+            | Reply::DigestIs { .. }
             | Reply::StatusIs { .. }
             | Reply::Generations(_)
             | Reply::JoinOk { .. }
@@ -453,6 +465,7 @@ impl Coordinator {
 
     fn voted(&mut self, node: StorageId, txn: TxnId, vote: Vote, out: &mut Vec<Action>) {
         let Some(open) = self.open.get_mut(&txn) else { return };
+        open.unable.remove(node);
         match vote {
             Vote::Accept => open.accepts.add(node),
             Vote::Stale => {
@@ -483,6 +496,7 @@ impl Coordinator {
         let unseen = n - accepts - rejects;
         let coming = self.up.minus(open.accepts.plus(open.rejects)).len();
         let waited = self.now.saturating_sub(open.since);
+        let able = self.up.minus(open.unable).len();
         if accepts >= f {
             self.decide_own(txn, Outcome::Commit, out);
         } else if self.quorum.fast_abort().is_some_and(|enough| rejects >= enough) {
@@ -494,7 +508,9 @@ impl Coordinator {
         } else if accepts >= q && (accepts + unseen < f || coming == 0 || waited >= FAST_PATIENCE_MS) {
             self.second(txn, Outcome::Commit, out);
         } else if self.up.len() >= q
-            && (waited >= STUCK_PATIENCE_MS && coming == 0 || waited >= 4 * RESEND_MS)
+            && (waited >= STUCK_PATIENCE_MS && coming == 0
+                || waited >= UNABLE_PATIENCE_MS && able < q
+                || waited >= 4 * RESEND_MS)
         {
             self.recover_own(txn, out);
         }

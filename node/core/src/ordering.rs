@@ -94,6 +94,10 @@ impl Ordering {
             })
         })
     }
+    /// How many decisions are known but not yet handed out.
+    pub fn ahead_len(&self) -> usize {
+        self.streams.values().map(|stream| stream.ahead.len()).sum()
+    }
     /// How far the stream is settled.
     pub fn settled(&self, stream: StreamId) -> Seq {
         self.streams.get(&stream).map_or(Seq(0), |stream| stream.state.settled)

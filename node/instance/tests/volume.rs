@@ -37,6 +37,7 @@ impl Node {
             nodes: addresses.len(),
             peers: addresses.to_vec(),
             data_dir: dir.join(format!("storage-{id}")),
+            scrub: node_storage::ScrubConfig::default(),
         };
         let (status, _) = tokio::sync::watch::channel(None);
         let token = stop.clone();

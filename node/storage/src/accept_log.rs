@@ -28,6 +28,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::formats::LOG_FORMAT;
+
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,9 @@ mod tests;
 pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// Unused segments kept for reuse.
 const SPARES_MAX: usize = 2;
-const MAGIC: &[u8; 8] = b"BORLOG01";
+/// Followed by two digits: the format of the segment and of the records in it.
+const MAGIC: &[u8; 6] = b"BORLOG";
+const MAGIC_BYTES: usize = 8;
 const SEGMENT_HEADER_BYTES: u64 = 64;
 const BATCH_HEADER_BYTES: usize = 24;
 const ALIGN: usize = 8;
@@ -63,6 +67,17 @@ pub enum LogError {
         /// Where.
         at: u64,
     },
+    /// A newer build wrote a segment. Nothing was changed.
+    #[error(
+        "{path:?} has format {found}, and this build of borealis-node reads formats up to {LOG_FORMAT}: run \
+         the version that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Which segment.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
 }
 
 impl LogError {
@@ -72,7 +87,7 @@ impl LogError {
             LogError::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            LogError::Damaged { .. } => false,
+            LogError::Damaged { .. } | LogError::Newer { .. } => false,
         }
     }
 }
@@ -90,6 +105,33 @@ struct Segment {
     generation: Generation,
     path: PathBuf,
     bytes: u64,
+    /// Where its batches end; of the segment being written, `offset` says.
+    end: u64,
+    /// Not to be used again.
+    damaged: bool,
+}
+
+/// A segment that matters, as it is at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveSegment {
+    pub(crate) generation: Generation,
+    pub(crate) path: PathBuf,
+    /// Up to here it consists of whole batches.
+    pub(crate) end: u64,
+}
+
+/// Where the content of a segment, read from its start to its end, is not what was written.
+pub(crate) fn find_damage(data: &[u8], segment: &LiveSegment) -> Option<usize> {
+    scan::find_damage(data, segment.generation, segment.end)
+}
+
+/// Hands every record in `dir` to `records`, as [`AcceptLog::open`] would, and changes nothing.
+///
+/// # Errors
+///
+/// As [`AcceptLog::open`].
+pub(crate) fn check(dir: &Path, records: &mut dyn FnMut(Bytes)) -> Result<(), LogError> {
+    scan::scan(dir, scan::Leftovers::Leave, records).map(drop)
 }
 
 /// The accept log of one storage node, open for appending.
@@ -121,7 +163,7 @@ impl AcceptLog {
         replay: &mut dyn FnMut(Bytes),
     ) -> Result<AcceptLog, LogError> {
         std::fs::create_dir_all(dir).map_err(io_error("create", dir))?;
-        let found = scan::scan(dir, replay)?;
+        let found = scan::scan(dir, scan::Leftovers::Remove, replay)?;
         let next_generation = found.segments.back().map_or(1, |segment| segment.generation.0 + 1);
         Ok(AcceptLog {
             dir: dir.to_owned(),
@@ -151,10 +193,46 @@ impl AcceptLog {
     pub fn was_empty(&self) -> bool {
         self.was_empty
     }
+    /// The segment being written, if there is one.
+    pub fn newest(&self) -> Option<Generation> {
+        self.active.as_ref().and_then(|_| self.segments.back()).map(|segment| segment.generation)
+    }
+    /// Sees to it that the next segment needs no new space: what was begun can then be decided although the
+    /// disk is full.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Io`]; the log goes on without.
+    pub fn reserve(&mut self) -> Result<(), LogError> {
+        if self.spares.is_empty() {
+            let spare = self.take_spare(self.segment_bytes)?;
+            self.spares.push(spare);
+        }
+        Ok(())
+    }
     /// Bytes of all segments and spares on disk.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum::<u64>()
             + self.spares.len() as u64 * self.segment_bytes
+    }
+    /// Every segment that matters, oldest first.
+    pub(crate) fn live(&self) -> Vec<LiveSegment> {
+        let last = self.newest();
+        let live = |segment: &Segment| LiveSegment {
+            generation: segment.generation,
+            path: segment.path.clone(),
+            end: if last == Some(segment.generation) { self.offset } else { segment.end },
+        };
+        self.segments.iter().map(live).collect()
+    }
+    /// Notes that a segment is damaged: once it is not needed any more it is removed, not used again. False
+    /// if there is no such segment.
+    pub(crate) fn set_damaged(&mut self, generation: Generation) -> bool {
+        let segment = self.segments.iter_mut().find(|segment| segment.generation == generation);
+        segment.is_some_and(|segment| {
+            segment.damaged = true;
+            true
+        })
     }
     /// True if these records do not fit into the segment being written (or none is).
     pub fn is_full_for(&self, records: &[Bytes]) -> bool {
@@ -181,11 +259,14 @@ impl AcceptLog {
                 return Err(error);
             }
         };
-        self.active = Some(file);
+        let before = self.offset;
+        if let (Some(_), Some(last)) = (self.active.replace(file), self.segments.back_mut()) {
+            last.end = before;
+        }
         self.offset = SEGMENT_HEADER_BYTES + if checkpoint.is_empty() { 0 } else { batch_bytes(checkpoint) };
         self.sequence += u64::from(!checkpoint.is_empty());
         self.next_generation += 1;
-        self.segments.push_back(Segment { generation, path, bytes });
+        self.segments.push_back(Segment { generation, path, bytes, end: bytes, damaged: false });
         Ok(generation)
     }
     /// Appends a batch; when this returns it is on disk.
@@ -217,7 +298,8 @@ impl AcceptLog {
         let mut dropped = false;
         while self.segments.len() > 1 && self.segments[0].generation < generation {
             let segment = &self.segments[0];
-            if self.spares.len() < SPARES_MAX && segment.bytes == self.segment_bytes {
+            let useful = segment.bytes == self.segment_bytes && !segment.damaged;
+            if self.spares.len() < SPARES_MAX && useful {
                 let spare = self.dir.join(format!("spare-{:016x}.log", segment.generation.0));
                 std::fs::rename(&segment.path, &spare).map_err(io_error("rename", &segment.path))?;
                 self.spares.push(spare);
@@ -294,6 +376,8 @@ fn sync_dir(dir: &Path) -> Result<(), LogError> {
 fn segment_header(generation: Generation, first_sequence: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(SEGMENT_HEADER_BYTES as usize);
     header.extend_from_slice(MAGIC);
+    header.extend_from_slice(format!("{LOG_FORMAT:02}").as_bytes());
+    assert!(header.len() == MAGIC_BYTES, "a format has two digits");
     header.extend_from_slice(&generation.0.to_le_bytes());
     header.extend_from_slice(&first_sequence.to_le_bytes());
     header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());

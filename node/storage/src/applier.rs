@@ -1,15 +1,18 @@
 //! The thread that applies decided transactions to the rows, off the commit path and in batches.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node_core::ids::Vector;
 use node_core::wire::{FeedItem, RowVersions};
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 use crate::accept_log::Generation;
+use crate::disk;
 use crate::feed::item_bytes;
-use crate::rows::{RowWriter, RowsError};
+use crate::reads::chain;
+use crate::rows::{Fix, RowWriter, RowsError, RowsHandle};
 use crate::shared::Shared;
 use crate::status::count;
 
@@ -23,6 +26,14 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const TASKS_MAX: usize = 4;
 /// The storage thread waits while this much is queued.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Rows that could not be written are opened again once this much is free (or a twentieth of a small disk).
+const REOPEN_BYTES: u64 = 16 << 20;
+/// How often they are opened again although there is room, if nobody knows why a write failed, before the node
+/// ends.
+const REOPEN_TRIES_MAX: u32 = 3;
+/// Between one time and the next.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a disk that joins asks of the rows; done before items that are queued.
 pub(crate) enum Task {
@@ -51,8 +62,11 @@ struct Queue {
     /// Once everything before it is durable here, the log's older segments may go.
     marker: Option<Generation>,
     hurry: bool,
+    /// Rows to be made what most storage nodes have, and who waits for it.
+    repairs: Vec<(Vec<Fix>, oneshot::Sender<usize>)>,
     collect: bool,
     stopped: bool,
+    stuck: bool,
 }
 
 /// Decided transactions on their way into the rows.
@@ -67,7 +81,7 @@ impl RowsQueue {
     /// Queues items; waits while too much is queued.
     pub(crate) fn push(&self, items: &[FeedItem]) {
         let mut queue = self.queue.lock();
-        while queue.bytes > QUEUE_BYTES_MAX && !queue.stopped {
+        while queue.bytes > QUEUE_BYTES_MAX && !queue.stopped && !queue.stuck {
             self.drained.wait(&mut queue);
         }
         let was_empty = queue.items.is_empty();
@@ -105,6 +119,14 @@ impl RowsQueue {
         self.queue.lock().hurry = true;
         self.changed.notify_one();
     }
+    /// Has rows replaced that are wrong, and says how many were.
+    pub(crate) fn repair(&self, fixes: Vec<Fix>, answer: oneshot::Sender<usize>) {
+        self.queue.lock().repairs.push((fixes, answer));
+        self.changed.notify_one();
+    }
+    fn take_repairs(&self) -> Vec<(Vec<Fix>, oneshot::Sender<usize>)> {
+        std::mem::take(&mut self.queue.lock().repairs)
+    }
     /// The low-water mark moved: superseded versions may go.
     pub(crate) fn collect(&self) {
         self.queue.lock().collect = true;
@@ -116,6 +138,27 @@ impl RowsQueue {
         self.changed.notify_one();
         self.drained.notify_all();
     }
+    /// Waits for the pause and until the condition holds, looking every [`LOOK_AGAIN`]; false if the node
+    /// stops first.
+    fn wait_until(&self, pause: Duration, condition: impl Fn() -> bool) -> bool {
+        let end = Instant::now() + pause;
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.stopped {
+                return false;
+            }
+            if Instant::now() >= end && condition() {
+                return true;
+            }
+            self.drained.wait_for(&mut queue, LOOK_AGAIN);
+        }
+    }
+    /// The rows cannot be written: nobody waits for room in the queue, which then takes what was decided
+    /// already and is bounded by the storage node taking nothing new.
+    pub(crate) fn set_stuck(&self, stuck: bool) {
+        self.queue.lock().stuck = stuck;
+        self.drained.notify_all();
+    }
     /// Items queued.
     pub(crate) fn len(&self) -> usize {
         self.queue.lock().items.len()
@@ -125,7 +168,13 @@ impl RowsQueue {
     /// before it. `None` at the end.
     fn take(&self, awaited: impl Fn() -> bool) -> Option<Batch> {
         let mut queue = self.queue.lock();
-        while queue.items.is_empty() && queue.marker.is_none() && !queue.collect && queue.tasks.is_empty() {
+        let idle = |queue: &Queue| {
+            queue.items.is_empty()
+                && queue.marker.is_none()
+                && queue.repairs.is_empty()
+                && queue.tasks.is_empty()
+        };
+        while idle(&queue) && !queue.collect {
             if queue.stopped {
                 return None;
             }
@@ -163,33 +212,116 @@ impl RowsQueue {
 }
 
 /// Applies what is queued until the queue is stopped and empty.
-pub(crate) fn run(shared: &Shared, mut writer: RowWriter) -> Result<(), RowsError> {
+///
+/// A full disk does not end it: reads go on from the rows as they are, and what could not be written is
+/// applied once there is room, the store being opened again for it.
+pub(crate) fn run(shared: &Shared, rows: &RowsHandle, mut writer: RowWriter) -> Result<(), RowsError> {
     while let Some(batch) = shared.rows_queue.take(|| shared.reads.anybody_waits()) {
-        let (items, marker) = match batch {
-            Batch::Items(items, marker) => (items, marker),
-            Batch::Task(task) => {
-                match task {
-                    Task::Begin(base) => writer.begin_copy(base)?,
-                    Task::Rows(rows) => writer.copy(&rows)?,
-                    Task::Persist => writer.persist()?,
-                }
-                shared.rows_queue.finished();
-                continue;
+        let mut tries = 0;
+        loop {
+            let done = match &batch {
+                Batch::Items(items, marker) => change(shared, &mut writer, items, *marker),
+                Batch::Task(Task::Begin(base)) => writer.begin_copy(base),
+                Batch::Task(Task::Rows(rows)) => writer.copy(rows),
+                Batch::Task(Task::Persist) => writer.persist(),
+            };
+            match done {
+                Ok(()) => break,
+                Err(error) => match recover(shared, rows, writer, error, &mut tries)? {
+                    Some(again) => writer = again,
+                    // The log has what is missing: it is applied at the next start.
+                    None => return Ok(()),
+                },
             }
-        };
-        let low = shared.low.lock().clone();
-        writer.apply(&items, &low)?;
-        if !items.is_empty() {
-            shared.reads.set_applied(writer.applied());
-            *shared.applied.lock() = writer.applied().clone();
-            let txns = items.iter().filter(|item| matches!(item, FeedItem::Commit(_))).count();
-            count(&shared.counters.rows_txns, txns as u64);
-            count(&shared.counters.rows_batches, 1);
         }
-        if let Some(generation) = marker {
-            writer.persist()?;
-            shared.log_free_before.store(generation.0, std::sync::atomic::Ordering::Release);
+        if matches!(batch, Batch::Task(_)) {
+            shared.rows_queue.finished();
+        }
+        for (fixes, answer) in shared.rows_queue.take_repairs() {
+            match writer.repair(&fixes) {
+                // If nobody waits any more, the next pass sees that they are right.
+                Ok(repaired) => drop(answer.send(repaired)),
+                // Without an answer the pass tries again; a full disk shows again with the next change.
+                Err(error) => tracing::error!(error = %chain(&error), "rows cannot be repaired"),
+            }
+        }
+        if tries > 0 {
+            tracing::info!("the rows can be written again");
+            shared.set_rows_stuck(None);
         }
     }
-    writer.persist()
+    match writer.persist() {
+        // The log has what is missing.
+        Err(error) if error.is_full() || error.is_poisoned() => {
+            tracing::warn!(error = %chain(&error), "the rows end without their newest changes");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn change(
+    shared: &Shared,
+    writer: &mut RowWriter,
+    items: &[FeedItem],
+    marker: Option<Generation>,
+) -> Result<(), RowsError> {
+    let low = shared.low.lock().clone();
+    writer.apply(items, &low)?;
+    if !items.is_empty() {
+        shared.reads.set_applied(writer.applied());
+        *shared.applied.lock() = writer.applied().clone();
+        let txns = items.iter().filter(|item| matches!(item, FeedItem::Commit(_))).count();
+        count(&shared.counters.rows_txns, txns as u64);
+        count(&shared.counters.rows_batches, 1);
+    }
+    if let Some(generation) = marker {
+        writer.persist()?;
+        shared.log_free_before.store(generation.0, std::sync::atomic::Ordering::Release);
+    }
+    Ok(())
+}
+
+/// Opens the store again after a failed write, once there is room. `None`: the node stops meanwhile.
+///
+/// # Errors
+///
+/// What failed, if it was not for want of room, or goes on failing although there is some.
+fn recover(
+    shared: &Shared,
+    rows: &RowsHandle,
+    writer: RowWriter,
+    mut error: RowsError,
+    tries: &mut u32,
+) -> Result<Option<RowWriter>, RowsError> {
+    let mut writer = Some(writer);
+    loop {
+        let room = || disk::space(&shared.config.data_dir).map_or(true, |space| space.has(REOPEN_BYTES));
+        *tries += 1;
+        // A write in the background that failed tells nothing but that it did.
+        let for_room = error.is_full() || error.is_poisoned() && (!room() || *tries <= REOPEN_TRIES_MAX);
+        if !for_room {
+            return Err(error);
+        }
+        let reason = shared.describe_full();
+        tracing::error!(error = %chain(&error), %reason, "the rows cannot be written: they wait for room");
+        shared.set_rows_stuck(Some(reason));
+        // At once the first time: somebody may have made room in the meantime.
+        let pause = if *tries == 1 { Duration::ZERO } else { REOPEN_PAUSE };
+        if !shared.rows_queue.wait_until(pause, room) {
+            return Ok(None);
+        }
+        match rows.reopen(writer.take()) {
+            Ok(writer) => {
+                let had = shared.applied.lock().clone();
+                if !writer.applied().covers(&had) {
+                    let found = writer.applied().clone();
+                    return Err(RowsError::Older { had: Box::new(had), found: Box::new(found) });
+                }
+                count(&shared.counters.rows_reopened, 1);
+                return Ok(Some(writer));
+            }
+            Err(again) => error = again,
+        }
+    }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::Stream;
-use node_core::wire::{DecodeError, Reply, Request, WIRE_VERSION, Wire, decode_frame};
+use node_core::wire::{DecodeError, Reply, Request, WIRE_VERSION, Wire, decode_frame, refusal};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -80,6 +80,12 @@ pub enum CarrierError {
         #[source]
         source: DecodeError,
     },
+    /// The peer speaks another wire version, and says that it refuses this one.
+    #[error("the other side refuses: {reason}")]
+    Refused {
+        /// Its sentence.
+        reason: String,
+    },
     /// The listening side failed.
     #[error("failed to serve connections")]
     Serve {
@@ -89,12 +95,28 @@ pub enum CarrierError {
     },
 }
 
+impl CarrierError {
+    /// Why the two sides cannot talk, if their wire versions differ: a sentence for a person.
+    pub fn other_version(&self) -> Option<String> {
+        match self {
+            CarrierError::Decode { source: source @ DecodeError::Version { .. } } => Some(source.to_string()),
+            CarrierError::Refused { reason } => Some(reason.clone()),
+            CarrierError::Address { .. }
+            | CarrierError::Connect { .. }
+            | CarrierError::Stream { .. }
+            | CarrierError::Decode { .. }
+            | CarrierError::Serve { .. } => None,
+        }
+    }
+}
+
 /// The connection is closed; nothing more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed")]
 pub struct Closed;
 
 struct Queued {
+    version: u8,
     frame: BytesMut,
     waker: Option<Waker>,
     closed: bool,
@@ -108,7 +130,7 @@ struct Outbox {
 
 impl Outbox {
     fn new() -> Arc<Outbox> {
-        let queued = Queued { frame: BytesMut::new(), waker: None, closed: false };
+        let queued = Queued { version: WIRE_VERSION, frame: BytesMut::new(), waker: None, closed: false };
         Arc::new(Outbox { queued: Mutex::new(queued), drained: Notify::new() })
     }
     fn close(&self) {
@@ -130,7 +152,8 @@ impl Outbox {
             }
             let before = queued.frame.len();
             if before == 0 {
-                queued.frame.put_u8(WIRE_VERSION);
+                let version = queued.version;
+                queued.frame.put_u8(version);
             }
             put(&mut queued.frame);
             if before > 1 && queued.frame.len() > OUTBOX_BYTES_MAX {
@@ -231,6 +254,11 @@ impl<M: Wire> Sender<M> {
     pub fn queued_bytes(&self) -> usize {
         self.outbox.queued.lock().frame.len()
     }
+    /// Frames sent from now on say that they are of this version; what is in them stays as it is.
+    #[doc(hidden)]
+    pub fn set_version(&self, version: u8) {
+        self.outbox.queued.lock().version = version;
+    }
     /// True once nothing can be sent any more.
     pub fn is_closed(&self) -> bool {
         self.outbox.queued.lock().closed
@@ -290,7 +318,10 @@ impl<M: Wire> Receiver<M> {
 }
 
 fn decode<M: Wire>(frame: Bytes) -> Result<Vec<M>, CarrierError> {
-    decode_frame(frame).map_err(|source| CarrierError::Decode { source })
+    decode_frame(frame.clone()).map_err(|source| match (source, refusal(&frame)) {
+        (DecodeError::Version { .. }, Some(reason)) => CarrierError::Refused { reason },
+        _ => CarrierError::Decode { source },
+    })
 }
 
 fn broken(status: &Status) -> CarrierError {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use node_core::ids::StorageId;
 use node_core::quorum::Mode;
 
+use crate::scrub::ScrubConfig;
+
 /// How to run one storage node.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
@@ -26,4 +28,6 @@ pub struct StorageConfig {
     pub peers: Vec<String>,
     /// Where its files are.
     pub data_dir: PathBuf,
+    /// How it looks for damage on its disk.
+    pub scrub: ScrubConfig,
 }

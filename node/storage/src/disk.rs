@@ -30,3 +30,18 @@ pub(crate) fn space(path: &Path) -> io::Result<Space> {
     let unit = stat.f_frsize;
     Ok(Space { total: stat.f_blocks * unit, free: stat.f_bavail * unit })
 }
+
+/// Lets the system forget what it has cached of a file, so that the next read comes from the disk.
+pub(crate) fn forget_cached(file: &std::fs::File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open for as long as the file is borrowed, and no memory of ours is touched.
+    // It is advice: whether it is taken does not matter.
+    let _ = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+impl Space {
+    /// True if this much is free, or a twentieth of a small disk.
+    pub(crate) fn has(&self, bytes: u64) -> bool {
+        self.free >= bytes.min(self.total / 20)
+    }
+}

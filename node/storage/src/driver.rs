@@ -19,7 +19,8 @@ use crate::disk;
 use crate::join::{self, Join};
 use crate::membership::{self, MembershipError, Place};
 use crate::reads::{Job, chain};
-use crate::rows::{RowStore, RowsError};
+use crate::repair;
+use crate::rows::{RowsError, RowsHandle};
 use crate::shared::{Published, Shared, Work};
 use crate::status::count;
 
@@ -27,6 +28,10 @@ use crate::status::count;
 const NOTES_DELAY: Duration = Duration::from_millis(50);
 /// Notes are written at the latest when they are this long.
 const NOTES_BYTES_MAX: usize = 1 << 20;
+/// Undecided transactions with a record here: more proposals are refused. Each is repeated in every checkpoint.
+const UNDECIDED_MAX: usize = 20_000;
+/// Decisions known ahead of one that is missing: more are not taken, but fetched in order later.
+const AHEAD_MAX: usize = 100_000;
 /// While the log cannot be written, no more than this is remembered for it.
 const STUCK_BYTES_MAX: usize = 32 << 20;
 const LOG_RETRY: Duration = Duration::from_millis(200);
@@ -91,14 +96,14 @@ impl Recent {
 
 /// The rows as the acceptor sees them.
 pub(crate) struct LatestRows {
-    store: RowStore,
+    store: RowsHandle,
     recent: Recent,
     /// The first error; nothing that was decided after it may be told to anybody.
     failed: Option<RowsError>,
 }
 
 impl LatestRows {
-    pub(crate) fn new(store: RowStore) -> LatestRows {
+    pub(crate) fn new(store: RowsHandle) -> LatestRows {
         LatestRows { store, recent: Recent::default(), failed: None }
     }
     /// What was committed recently is of another time.
@@ -116,7 +121,7 @@ impl Rows for LatestRows {
         if let Some(ver) = self.recent.get(key) {
             return Some(ver);
         }
-        match self.store.latest(key) {
+        match self.store.read_patiently(|store| store.latest(key)) {
             Ok(ver) => ver,
             Err(error) => {
                 self.failed.get_or_insert(error);
@@ -193,6 +198,8 @@ pub(crate) struct Driver {
     pending_since: Option<Instant>,
     /// Decided, but the log does not say so yet: not for the rows, which must never know more than the log.
     pub(crate) unlogged: Vec<FeedItem>,
+    /// The next write begins a new segment: an older one is damaged.
+    renew: bool,
     /// A reply waits for what is pending.
     must_persist: bool,
     /// A read waits for rows.
@@ -235,6 +242,7 @@ impl Driver {
             pending_bytes: 0,
             pending_since: None,
             unlogged: Vec::new(),
+            renew: false,
             must_persist: false,
             hurry: false,
             seats_changed: false,
@@ -290,10 +298,26 @@ impl Driver {
                     self.join_peer_down(peer, now);
                 }
                 Work::Hurry => self.hurry = true,
+                Work::LogSegments(answer) => {
+                    // If nobody takes it, the node stops.
+                    let _ = answer.send(self.log.as_ref().map_or(Vec::new(), AcceptLog::live));
+                }
+                Work::LogDamaged { generation, answer } => {
+                    let live = self.log.as_mut().is_some_and(|log| log.set_damaged(generation));
+                    if live {
+                        self.renew = true;
+                        self.pending_since.get_or_insert(now);
+                        self.flush();
+                    }
+                    let _ = answer.send(live);
+                }
             }
         }
         self.join_tick(now)?;
         if let Some(source) = self.rows.failed() {
+            if source.is_damage() {
+                repair::rows_damaged(&self.shared, chain(&source));
+            }
             return Err(DriverError::Rows { source });
         }
         self.mind_generation()?;
@@ -329,8 +353,13 @@ impl Driver {
                 Err(_) => false,
             };
             if full != self.disk_full.is_some() {
-                self.disk_full = full.then(|| "the storage node's disk is full".to_owned());
                 tracing::warn!(full, "room on the disk");
+            }
+            self.disk_full = full.then(|| self.shared.describe_full());
+            if let (false, Some(log)) = (full, &mut self.log)
+                && let Err(error) = log.reserve()
+            {
+                tracing::warn!(error = %chain(&error), "no room for a spare segment of the log");
             }
         }
     }
@@ -347,9 +376,15 @@ impl Driver {
             }
             Request::Fetch { id, txns } => {
                 let known = txns.into_iter().filter_map(|txn| self.outcome(txn)).collect();
-                self.shared.reads.submit(Job::Bodies { connection: from.clone(), id, known });
+                // Without an answer the asker asks another node, or again.
+                self.shared.reads.offer(Job::Bodies { connection: from.clone(), id, known });
             }
-            Request::Decide { .. } | Request::Activated(_) => {
+            Request::Decide { txn, .. } => {
+                if self.takes_decision(txn) {
+                    self.handle(Some(from), request, outgoing);
+                }
+            }
+            Request::Activated(_) => {
                 if self.shared.is_member() && self.pending_bytes < STUCK_BYTES_MAX {
                     self.handle(Some(from), request, outgoing);
                 }
@@ -359,7 +394,7 @@ impl Driver {
                     self.handle(Some(from), request, outgoing);
                 }
             }
-            request => match self.refusal() {
+            request => match self.refusal_of(&request) {
                 None => self.handle(Some(from), request, outgoing),
                 Some(reason) => {
                     if let Some(txn) = subject(&request) {
@@ -393,21 +428,59 @@ impl Driver {
         outgoing.add(from, &reply);
     }
 
-    /// Why this node does not vote now, for a person.
+    /// Whether a decision is taken now. What is not is fetched later, in order: so neither a node that takes
+    /// no proposals nor one that lacks something gathers what it cannot use yet.
+    fn takes_decision(&self, txn: TxnId) -> bool {
+        if !self.shared.is_member() || self.pending_bytes >= STUCK_BYTES_MAX {
+            return false;
+        }
+        let behind = self.refusal().is_some() || self.acceptor.ordering().ahead_len() >= AHEAD_MAX;
+        let next = self.acceptor.ordering().settled(txn.stream()).0 + 1;
+        !behind || self.acceptor.has_state(txn) || txn.seq.0 == next
+    }
+
+    /// Why a request of the protocol is refused, for a person. With a full disk only what is new is: what was
+    /// begun is decided in the room that is reserved for it.
+    fn refusal_of(&self, request: &Request) -> Option<String> {
+        match request {
+            Request::Propose(txn) if !self.acceptor.has_state(txn.id) => self.refusal(),
+            _ => self.cannot_vote(),
+        }
+    }
+
+    /// Why this node takes no proposals now, for a person.
     fn refusal(&self) -> Option<String> {
+        let stuck = || self.shared.rows_stuck.lock().clone();
+        let crowded = || {
+            (self.acceptor.undecided() >= UNDECIDED_MAX).then(|| {
+                format!(
+                    "storage node {}: {UNDECIDED_MAX} transactions are undecided, and it takes no more until \
+                     some are decided",
+                    self.place.id.0
+                )
+            })
+        };
+        self.cannot_vote().or_else(|| self.disk_full.clone()).or_else(stuck).or_else(crowded)
+    }
+
+    /// Why this node makes no promises now, for a person.
+    fn cannot_vote(&self) -> Option<String> {
         match *self.shared.membership.lock() {
             Membership::Member(_) => {}
             Membership::Empty | Membership::Forming(_) => {
                 return Some("the volume is not formed yet: it needs all its storage nodes once".to_owned());
             }
             Membership::Lost(_) => {
-                let joining = self.joining.as_ref();
-                return Some(
-                    joining.map_or_else(|| "the storage node lost its disk".to_owned(), Join::describe),
-                );
+                let id = self.place.id.0;
+                let lost = match &*self.shared.marked.lock() {
+                    Some(reason) => format!("storage node {id}: its rows are damaged ({reason})"),
+                    None => format!("storage node {id} lost its disk"),
+                };
+                let state = self.joining.as_ref().map(Join::describe).unwrap_or_default();
+                return Some(format!("{lost} and is being readmitted: {state}"));
             }
         }
-        self.log_failed.clone().or_else(|| self.disk_full.clone())
+        self.log_failed.clone()
     }
 
     fn handle(&mut self, from: Option<&Arc<Connection>>, request: Request, outgoing: &mut Outgoing) {
@@ -512,7 +585,7 @@ impl Driver {
     /// Writes what is pending; true if it is durable.
     fn flush(&mut self) -> bool {
         let started = Instant::now();
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && !self.renew {
             self.must_persist = false;
             return true;
         }
@@ -536,8 +609,15 @@ impl Driver {
                 if self.log_failed.is_none() {
                     tracing::error!(error = %chain(&error), "the accept log cannot be written: no more votes");
                 }
-                let reason = if error.is_full() { "disk is full" } else { "accept log cannot be written" };
-                self.log_failed = Some(format!("the storage node's {reason}"));
+                let id = self.place.id.0;
+                self.log_failed = Some(match error.is_full() {
+                    true => self.shared.describe_full(),
+                    false => format!(
+                        "storage node {id}: its accept log cannot be written ({}): it votes again by itself \
+                         once that works; look at its disk",
+                        chain(&error)
+                    ),
+                });
                 // Tried again after a while, with the same records first.
                 self.pending_since = Some(started);
                 false
@@ -547,12 +627,13 @@ impl Driver {
 
     fn write(&mut self) -> Result<(), LogError> {
         let Some(log) = &mut self.log else { return Ok(()) };
-        if !log.is_full_for(&self.pending) {
+        if !self.renew && !log.is_full_for(&self.pending) {
             return log.append(&self.pending);
         }
         let mut records: Vec<Bytes> = self.acceptor.checkpoint_records().iter().map(Wire::to_bytes).collect();
         records.extend(self.pending.iter().cloned());
         let generation = log.begin_segment(&records)?;
+        self.renew = false;
         self.release_rows();
         // Everything decided so far is in the rows' queue: once it is durable there, this segment suffices.
         self.shared.rows_queue.mark(generation);
@@ -651,7 +732,8 @@ impl Driver {
     /// Asks a peer for what was missed, one question at a time.
     fn fetch(&mut self, now: Instant) {
         let follows = self.joining.as_ref().is_some_and(Join::follows);
-        if !(self.shared.is_member() || follows) || self.log_failed.is_some() {
+        // What cannot be kept is not asked for.
+        if self.log_failed.is_some() || !follows && (!self.shared.is_member() || self.refusal().is_some()) {
             return;
         }
         let Some((peer, id, txns)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use node_core::ids::Vector;
+use node_core::txn::Txn;
 use node_core::wire::{FeedItem, Reply, Wire};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -181,19 +182,22 @@ impl Ring {
 pub(crate) fn item_bytes(item: &FeedItem) -> usize {
     match item {
         FeedItem::Advance { .. } => ITEM_BYTES,
-        FeedItem::Commit(txn) => {
-            let writes = txn.writes.iter();
-            let writes = writes.map(|write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len));
-            let checks = txn.checks.iter().map(|check| check.key.len());
-            writes.chain(checks).map(|bytes| bytes + ITEM_BYTES).sum::<usize>() + ITEM_BYTES
-        }
+        FeedItem::Commit(txn) => txn_bytes(txn),
     }
+}
+
+/// About how much memory the record takes.
+pub(crate) fn txn_bytes(txn: &Txn) -> usize {
+    let writes = txn.writes.iter();
+    let writes = writes.map(|write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len));
+    let checks = txn.checks.iter().map(|check| check.key.len());
+    writes.chain(checks).map(|bytes| bytes + ITEM_BYTES).sum::<usize>() + ITEM_BYTES
 }
 
 #[cfg(test)]
 mod tests {
     use node_core::ids::{Epoch, Seat, Seq, TxnId};
-    use node_core::txn::{Txn, Write};
+    use node_core::txn::Write;
 
     use super::*;
 

@@ -27,6 +27,7 @@ use crate::applier::Task;
 use crate::driver::{Driver, DriverError};
 use crate::membership;
 use crate::reads::chain;
+use crate::repair;
 use crate::shared::Shared;
 use crate::status::count;
 
@@ -99,7 +100,7 @@ impl Join {
     /// For a person.
     pub(crate) fn describe(&self) -> String {
         let mebibytes = self.bytes >> 20;
-        let doing = match &self.stage {
+        match &self.stage {
             Stage::Ask => {
                 let reports = self.joiner.reporters().count();
                 format!("{reports} members have reported what exists, a write quorum of them is needed")
@@ -110,8 +111,7 @@ impl Join {
             }
             Stage::Settle { .. } => "waiting until all that was under way is decided".to_owned(),
             Stage::Persist { .. } => format!("making {mebibytes} MiB durable"),
-        };
-        format!("the storage node lost its disk and is being readmitted: {doing}")
+        }
     }
     fn millis(&self, now: Instant) -> Millis {
         u64::try_from(now.saturating_duration_since(self.begun).as_millis()).unwrap_or(Millis::MAX)
@@ -431,6 +431,11 @@ impl Driver {
         };
         membership::store(dir, &self.place, Membership::Member(volume), generation)
             .map_err(|source| DriverError::Membership { source })?;
+        if let Err(error) = repair::clear(dir) {
+            // The next start copies them once more.
+            tracing::error!(%error, "the mark of damaged rows stays");
+        }
+        *self.shared.marked.lock() = None;
         self.forget_pending();
         self.log = Some(log);
         self.generation = generation;

@@ -19,9 +19,9 @@ use node_core::quorum::Mode;
 use node_core::wire::Membership;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::{self, FormatError, VOLUME_FORMAT as FORMAT};
+
 const FILE: &str = "volume.json";
-/// 2: with the disk's generation. 1 is read as generation 0.
-const FORMAT: u32 = 2;
 
 /// What a node becomes, given what the other nodes say they are (`None`: no answer). `proposal` is the
 /// identity node 0 gives a new volume.
@@ -77,17 +77,6 @@ pub enum MembershipError {
         #[source]
         source: io::Error,
     },
-    /// A later version of Borealis wrote it.
-    #[error(
-        "{path:?} has format {format}, which a later version wrote (this one knows {FORMAT}): start that version \
-         again, nothing here was changed"
-    )]
-    Newer {
-        /// Which file.
-        path: PathBuf,
-        /// Its format.
-        format: u32,
-    },
     /// It is not what was written.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {
@@ -105,6 +94,13 @@ pub enum MembershipError {
         found: String,
         /// Who reads it.
         wanted: String,
+    },
+    /// A newer build wrote it.
+    #[error("the disk has a format that this build does not read")]
+    Format {
+        /// Which, and what to do.
+        #[source]
+        source: FormatError,
     },
 }
 
@@ -164,7 +160,15 @@ pub(crate) fn load(dir: &Path, place: &Place) -> Result<Option<(Membership, Gene
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(MembershipError::Io { action: "read", path, source }),
     };
-    let damaged = |reason: String| MembershipError::Damaged { path: path.clone(), reason };
+    formats::check_volume(&path, &bytes).map_err(|source| MembershipError::Format { source })?;
+    let damaged = |reason: String| match formats::volume_is_intact(&bytes) {
+        // Not what the disk lost, but what this build does not know.
+        true => {
+            let source = FormatError::Unreadable { path: path.clone(), reason, supported: FORMAT };
+            MembershipError::Format { source }
+        }
+        false => MembershipError::Damaged { path: path.clone(), reason },
+    };
     let Checked { content, crc32c } =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     if checksum(&content) != crc32c {
@@ -172,7 +176,7 @@ pub(crate) fn load(dir: &Path, place: &Place) -> Result<Option<(Membership, Gene
     }
     let Content { format, cluster, node, nodes, mode, membership, volume, generation, disk } = content;
     if format > FORMAT {
-        return Err(MembershipError::Newer { path, format });
+        return Err(damaged(format!("format {format} is not supported")));
     }
     let found = format!("storage node {node} of {nodes} of the {mode} cluster {cluster}");
     if found != place.describe() {

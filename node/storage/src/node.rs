@@ -20,12 +20,13 @@ use crate::accept_log::{AcceptLog, LogError, SEGMENT_BYTES};
 use crate::carrier::{self, CarrierError};
 use crate::config::StorageConfig;
 use crate::driver::{Driver, DriverError, LatestRows};
+use crate::formats::{self, FormatError};
 use crate::membership::{self, MembershipError, Place};
 use crate::reads::{READERS, chain};
-use crate::rows::{RowStore, RowWriter, RowsError};
+use crate::rows::{RowStore, RowWriter, RowsError, RowsHandle};
 use crate::shared::Shared;
-use crate::status::{StorageStatus, count};
-use crate::{applier, peers, server, topology};
+use crate::status::StorageStatus;
+use crate::{applier, peers, repair, scrub, server, topology};
 
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// Decided items replayed from the log in one change of the rows.
@@ -65,6 +66,13 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// A newer build wrote what is on the disk.
+    #[error("the disk has a format that this build does not read")]
+    Format {
+        /// Which, and what to do.
+        #[source]
+        source: FormatError,
+    },
     /// The membership file cannot be used.
     #[error("failed to use the membership")]
     Membership {
@@ -92,6 +100,17 @@ pub enum StorageError {
         /// Why.
         #[source]
         source: RowsError,
+    },
+    /// The rows are not what was written. They are marked: the node does not vote until they are rebuilt.
+    #[error(
+        "the rows in {path:?} are damaged: {reason}; they are marked, and this storage node does not vote until \
+         they have been rebuilt from its peers; the accept log is whole"
+    )]
+    RowsDamaged {
+        /// Where they are.
+        path: std::path::PathBuf,
+        /// What was found.
+        reason: String,
     },
     /// The storage thread ended.
     #[error("the storage thread failed")]
@@ -154,9 +173,9 @@ pub async fn run_on(
         let (config, listen, stop) = (config.clone(), listener.local_addr().ok(), stop.clone());
         move || open(config, listen, stop)
     });
-    let (shared, driver, writer, store) =
+    let (shared, driver, writer, rows) =
         opened.await.map_err(|_| StorageError::Panicked { thread: "opening" })??;
-    let threads = Threads::start(&shared, driver, writer, &store)?;
+    let threads = Threads::start(&shared, driver, writer, &rows)?;
     let tasks = TaskTracker::new();
     let until_stopped = |task: futures::future::BoxFuture<'static, ()>| {
         let stop = stop.clone();
@@ -171,6 +190,7 @@ pub async fn run_on(
         }
     }
     until_stopped(Box::pin(topology::keep(shared.clone())));
+    until_stopped(Box::pin(scrub::keep(shared.clone())));
     until_stopped(Box::pin(keep_status(shared.clone(), status)));
     let accept = {
         let (shared, tasks) = (shared.clone(), tasks.clone());
@@ -181,7 +201,11 @@ pub async fn run_on(
     stop.cancel();
     tasks.close();
     tasks.wait().await;
-    let joined = tokio::task::spawn_blocking(move || threads.stop(&shared)).await;
+    let stopped = shared.clone();
+    let joined = tokio::task::spawn_blocking(move || threads.stop(&stopped)).await;
+    if let Some(reason) = shared.damage.lock().take() {
+        return Err(StorageError::RowsDamaged { path: shared.config.data_dir.join("rows"), reason });
+    }
     joined.map_err(|_| StorageError::Panicked { thread: "stopping" })??;
     served.map_err(|source| StorageError::Serve { source })
 }
@@ -204,6 +228,7 @@ struct Threads {
     driver: JoinHandle<Result<(), DriverError>>,
     applier: JoinHandle<Result<(), RowsError>>,
     readers: Vec<JoinHandle<()>>,
+    rows: RowsHandle,
 }
 
 impl Threads {
@@ -211,7 +236,7 @@ impl Threads {
         shared: &Arc<Shared>,
         driver: Driver,
         writer: RowWriter,
-        store: &RowStore,
+        rows: &RowsHandle,
     ) -> Result<Threads, StorageError> {
         let driver = spawn("storage", {
             let stop = shared.stop.clone();
@@ -222,27 +247,34 @@ impl Threads {
             }
         })?;
         let applier = spawn("rows", {
-            let shared = shared.clone();
+            let (shared, rows) = (shared.clone(), rows.clone());
             move || {
                 let _stop = shared.stop.clone().drop_guard();
-                applier::run(&shared, writer).inspect_err(|error| {
+                let ended = applier::run(&shared, &rows, writer).inspect_err(|error| {
+                    if error.is_damage() {
+                        repair::rows_damaged(&shared, chain(error));
+                    }
                     tracing::error!(error = %chain(error), "the rows cannot be written");
                     shared.rows_queue.stop();
-                })
+                });
+                rows.give_up();
+                ended
             }
         })?;
         let mut readers = Vec::new();
         for _ in 0..READERS {
-            let (shared, store) = (shared.clone(), store.clone());
+            let (shared, rows) = (shared.clone(), rows.clone());
             readers.push(spawn("reader", move || {
-                shared.reads.run(&store, || count(&shared.counters.blocks, 1));
+                shared.reads.run(&shared, &rows);
             })?);
         }
-        Ok(Threads { driver, applier, readers })
+        Ok(Threads { driver, applier, readers, rows: rows.clone() })
     }
 
     /// Ends the threads in the order in which they feed each other.
     fn stop(self, shared: &Shared) -> Result<(), StorageError> {
+        // Should the rows be closed for want of room, the storage thread need not wait for them any more.
+        self.rows.give_up();
         shared.inbox.stop();
         let driver = self.driver.join().map_err(|_| StorageError::Panicked { thread: "storage" });
         shared.rows_queue.stop();
@@ -271,7 +303,7 @@ fn random() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-type Opened = (Arc<Shared>, Driver, RowWriter, RowStore);
+type Opened = (Arc<Shared>, Driver, RowWriter, RowsHandle);
 
 /// Reads what the disk holds and rebuilds the acceptor from it.
 fn open(
@@ -291,16 +323,25 @@ fn open(
         return Err(StorageError::Config { reason });
     }
     let dir = config.data_dir.clone();
+    // Before anything is changed: opening any part of the disk may write to it.
+    formats::check(&dir).map_err(|source| StorageError::Format { source })?;
     std::fs::create_dir_all(&dir).map_err(|source| StorageError::DataDir { path: dir.clone(), source })?;
     let place =
         Place { cluster: config.cluster.clone(), id: config.id, nodes: config.nodes, mode: config.mode };
     let (mut membership, generation) = load_membership(&dir, &place)?;
-    let (store, mut writer) =
-        RowStore::open(&dir.join("rows")).map_err(|source| StorageError::Rows { source })?;
+    let damage =
+        repair::damage(&dir).map_err(|source| StorageError::DataDir { path: dir.clone(), source })?;
+    if let Some(reason) = &damage {
+        tracing::error!(%reason, "the rows are damaged: this disk is readmitted as a new one");
+        membership = Membership::Lost(volume_of(membership));
+    }
+    let (store, mut writer) = open_rows(&dir, damage.is_some())?;
+    let handle = RowsHandle::new(store);
     let mut acceptor = Acceptor::new(quorum);
-    let mut rows = LatestRows::new(store.clone());
+    let mut rows = LatestRows::new(handle.clone());
     let applied_before = writer.applied().clone();
-    let mut log = open_log(&dir, &mut membership, &mut acceptor, &mut rows, &mut writer)?;
+    let mut waiting = Vec::new();
+    let mut log = open_log(&dir, &mut membership, &mut acceptor, &mut rows, &mut writer, &mut waiting)?;
     let ordered = acceptor.ordering().ordered();
     if let (Membership::Member(volume), false) = (membership, ordered.covers(&applied_before)) {
         // Rows are given only what the log has: the log's end is gone, and promises with it.
@@ -314,9 +355,12 @@ fn open(
         membership = Membership::Lost(volume);
         log = None;
     }
-    if log.is_none() {
+    // Damaged rows are not noted here: their mark stays until they are copied anew.
+    if log.is_none() && damage.is_none() {
         membership::store(&dir, &place, membership, generation)
             .map_err(|source| StorageError::Membership { source })?;
+    }
+    if log.is_none() {
         acceptor = Acceptor::new(quorum);
     }
     tracing::info!(?membership, applied = %writer.applied(), undecided = acceptor.undecided(), "storage opened");
@@ -326,10 +370,22 @@ fn open(
     if let Some(source) = rows.failed() {
         return Err(StorageError::Rows { source });
     }
-    let shared = Arc::new(Shared::new(config, RunId(random()), listen, membership, applied, stop));
-    shared.feed.reset(acceptor.ordering().ordered().clone());
+    let shared = Shared::new(config, RunId(random()), listen, membership, applied.clone(), stop);
+    let shared = Arc::new(shared);
+    *shared.marked.lock() = damage;
+    if waiting.is_empty() {
+        shared.feed.reset(acceptor.ordering().ordered().clone());
+    } else {
+        // The disk is full: the rows get them once there is room, and subscribers from memory.
+        shared.set_rows_stuck(Some(shared.describe_full()));
+        shared.rows_queue.push(&waiting);
+        shared.feed.push(waiting, &applied);
+    }
+    if let Some(generation) = log.as_ref().and_then(AcceptLog::newest) {
+        shared.rows_queue.mark(generation);
+    }
     let driver = Driver::new(shared.clone(), place, acceptor, rows, log, generation, random());
-    Ok((shared, driver, writer, store))
+    Ok((shared, driver, writer, handle))
 }
 
 fn load_membership(dir: &Path, place: &Place) -> Result<(Membership, Generation), StorageError> {
@@ -352,30 +408,66 @@ fn load_membership(dir: &Path, place: &Place) -> Result<(Membership, Generation)
     }
 }
 
-/// Opens and replays the log, and begins a new segment. `None`: promises are lost, and the node with them.
+fn volume_of(membership: Membership) -> u64 {
+    match membership {
+        Membership::Empty => 0,
+        Membership::Forming(volume) | Membership::Member(volume) | Membership::Lost(volume) => volume,
+    }
+}
+
+/// Opens the rows. Damaged ones are marked; those marked already that cannot be opened are put aside.
+fn open_rows(dir: &Path, marked: bool) -> Result<(RowStore, RowWriter), StorageError> {
+    let path = dir.join("rows");
+    let error = match RowStore::open(&path) {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    if !error.is_damage() {
+        return Err(StorageError::Rows { source: error });
+    }
+    let reason = chain(&error);
+    let moved = |source| StorageError::DataDir { path: dir.to_owned(), source };
+    if !marked {
+        repair::mark(dir, &reason).map_err(moved)?;
+        return Err(StorageError::RowsDamaged { path, reason });
+    }
+    let aside = repair::put_aside(dir).map_err(moved)?;
+    tracing::error!(%reason, aside = %aside.display(), "the damaged rows cannot be opened: they are put aside");
+    RowStore::open(&path).map_err(|source| StorageError::Rows { source })
+}
+
+/// Opens and replays the log, and begins a new segment. What the rows have no room for is left in `waiting`.
+/// `None`: promises are lost, and the node with them.
 fn open_log(
     dir: &Path,
     membership: &mut Membership,
     acceptor: &mut Acceptor,
     rows: &mut LatestRows,
     writer: &mut RowWriter,
+    waiting: &mut Vec<FeedItem>,
 ) -> Result<Option<AcceptLog>, StorageError> {
     if matches!(membership, Membership::Lost(_)) {
         return Ok(None);
     }
-    let mut replay = Replay { acceptor, rows, writer, items: Vec::new(), failed: None };
+    let begin = writer.applied().clone();
+    let (items, behind) = (Vec::new(), None);
+    let mut replay =
+        Replay { acceptor, rows, writer, items, waiting, begin, first: true, behind, failed: None };
     let opened = AcceptLog::open(&dir.join("log"), SEGMENT_BYTES, &mut |record| replay.record(record));
     replay.apply();
-    if let Some(error) = replay.failed {
+    let (failed, behind) = (replay.failed, replay.behind);
+    if let Some(error) = failed {
         return Err(error);
+    }
+    if let Some(reason) = behind {
+        repair::mark(dir, &reason)
+            .map_err(|source| StorageError::DataDir { path: dir.to_owned(), source })?;
+        return Err(StorageError::RowsDamaged { path: dir.join("rows"), reason });
     }
     if let Some(source) = rows.failed() {
         return Err(StorageError::Rows { source });
     }
-    let volume = match *membership {
-        Membership::Empty => 0,
-        Membership::Forming(volume) | Membership::Member(volume) | Membership::Lost(volume) => volume,
-    };
+    let volume = volume_of(*membership);
     let mut log = match opened {
         Ok(log) if log.was_empty() && matches!(membership, Membership::Member(_)) => {
             tracing::error!("the accept log is gone: not voting");
@@ -390,12 +482,18 @@ fn open_log(
         }
         Err(source) => return Err(StorageError::Log { source }),
     };
-    writer.persist().map_err(|source| StorageError::Rows { source })?;
+    let persisted = match writer.persist() {
+        Ok(()) => waiting.is_empty(),
+        Err(error) if error.is_full() || error.is_poisoned() => false,
+        Err(source) => return Err(StorageError::Rows { source }),
+    };
     let checkpoint: Vec<bytes::Bytes> = acceptor.checkpoint_records().iter().map(Wire::to_bytes).collect();
     match log.begin_segment(&checkpoint) {
-        Ok(generation) => {
+        Ok(generation) if persisted => {
             log.drop_before(generation).map_err(|source| StorageError::Log { source })?;
         }
+        // Older segments go once the rows are durable.
+        Ok(_) => {}
         // The disk is full: the node reads, and begins the segment when there is room.
         Err(error) if error.is_full() => {
             tracing::error!(error = %chain(&error), "no room for the accept log")
@@ -411,18 +509,34 @@ struct Replay<'a> {
     rows: &'a mut LatestRows,
     writer: &'a mut RowWriter,
     items: Vec<FeedItem>,
+    /// What the rows have no room for, once they have refused something.
+    waiting: &'a mut Vec<FeedItem>,
+    /// What the rows included before.
+    begin: Vector,
+    first: bool,
+    /// The rows lack what the log takes for granted.
+    behind: Option<String>,
     failed: Option<StorageError>,
 }
 
 impl Replay<'_> {
     fn record(&mut self, record: bytes::Bytes) {
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.behind.is_some() {
             return;
         }
         let record = match Record::get(&mut Reader::new(record)) {
             Ok(record) => record,
             Err(source) => return self.failed = Some(StorageError::Record { source }),
         };
+        if let (true, Record::Checkpoint(checkpoint)) = (std::mem::take(&mut self.first), &record)
+            && !self.begin.covers(&checkpoint.ordered)
+        {
+            // Segments go only once the rows are durable: these rows have lost something since.
+            self.behind = Some(format!(
+                "the rows include {}, and the accept log begins at {}: what lies between is lost here",
+                self.begin, checkpoint.ordered
+            ));
+        }
         let mut actions = Vec::new();
         self.acceptor.replay(record, self.rows, &mut actions);
         for action in actions {
@@ -436,10 +550,18 @@ impl Replay<'_> {
     }
     fn apply(&mut self) {
         let items = std::mem::take(&mut self.items);
-        if let Err(source) = self.writer.apply(&items, &Vector::new())
-            && self.failed.is_none()
-        {
-            self.failed = Some(StorageError::Rows { source });
+        if !self.waiting.is_empty() {
+            return self.waiting.extend(items);
+        }
+        match self.writer.apply(&items, &Vector::new()) {
+            Ok(()) => {}
+            Err(error) if error.is_full() || error.is_poisoned() => {
+                tracing::error!(error = %chain(&error), "no room for the rows: they wait");
+                self.waiting.extend(items);
+            }
+            Err(source) => {
+                self.failed.get_or_insert(StorageError::Rows { source });
+            }
         }
     }
 }

@@ -40,10 +40,16 @@ pub(crate) async fn keep(shared: Arc<Shared>, peer: StorageId, address: String) 
                         tracing::warn!(peer = peer.0, %address, %reason, "a storage node refuses this one");
                         REFUSED_RETRY
                     }
-                    Err(error) => {
-                        tracing::info!(peer = peer.0, error = %chain(&error), "storage peer lost");
-                        retry
-                    }
+                    Err(error) => match error.other_version() {
+                        Some(reason) => {
+                            tracing::warn!(peer = peer.0, %address, %reason, "a storage node refuses this one");
+                            REFUSED_RETRY
+                        }
+                        None => {
+                            tracing::info!(peer = peer.0, error = %chain(&error), "storage peer lost");
+                            retry
+                        }
+                    },
                 }
             }
             Err(error) => {
@@ -86,10 +92,11 @@ async fn talk(
                 () = &mut next => break,
                 _ = changed.changed() => break,
                 received = receiver.recv_ready() => {
-                    let Some(replies) = received? else { return Ok(End::Lost) };
+                    let Some(mut replies) = received? else { return Ok(End::Lost) };
                     if let Some(end) = refused(peer, &replies) {
                         return Ok(end);
                     }
+                    shared.scrub.take_answers(peer, &mut replies);
                     shared.inbox.push(Work::Replies { peer, replies });
                 }
             }

@@ -6,17 +6,27 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use node_core::ids::{Outcome, TxnId, Vector};
-use node_core::wire::{ReadBlock, Reply, Wire};
+use node_core::txn::SharedTxn;
+use node_core::wire::{ReadBlock, Reply, Request, Wire};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::connection::Connection;
-use crate::rows::{Backlog, RowStore, RowsError};
+use crate::feed::txn_bytes;
+use crate::repair;
+use crate::rows::{Backlog, RowsError, RowsHandle};
+use crate::scrub::compare;
+use crate::shared::Shared;
+use crate::status::count;
 
 /// Threads that read rows.
 pub(crate) const READERS: usize = 2;
 /// Reads that may wait; more are refused.
 const WAITING_MAX: usize = 10_000;
+/// Jobs that may wait for a reader; more reads of rows, comparisons and fetches are refused.
+const JOBS_MAX: usize = 10_000;
+/// Records that one answer to a peer holds, in bytes: it asks for the rest again.
+const FETCHED_BYTES_MAX: usize = 8 << 20;
 /// How long a read waits for the rows before it is refused.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -26,6 +36,10 @@ pub(crate) enum Job {
     Block { connection: Arc<Connection>, request: ReadBlock },
     /// Records of committed transactions, with outcomes that are known already.
     Bodies { connection: Arc<Connection>, id: u64, known: Vec<(TxnId, Outcome)> },
+    /// What a range of rows was, for a peer that compares.
+    Digest { connection: Arc<Connection>, question: Request },
+    /// Anything else.
+    Work(Box<dyn FnOnce(&RowsHandle) + Send>),
     /// Decided history from a vector on, for a subscriber that is behind.
     Backlog { from: Vector, bytes_max: usize, answer: oneshot::Sender<Result<Backlog, RowsError>> },
 }
@@ -52,7 +66,18 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    /// Takes a job; one of the readers does it.
+    /// Takes a job of somebody else's, unless too many wait. True if one of the readers will do it.
+    pub(crate) fn offer(&self, job: Job) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.jobs.len() >= JOBS_MAX {
+            return false;
+        }
+        queue.jobs.push_back(job);
+        drop(queue);
+        self.changed.notify_one();
+        true
+    }
+    /// Takes a job of this node's own; one of the readers does it.
     pub(crate) fn submit(&self, job: Job) {
         self.queue.lock().jobs.push_back(job);
         self.changed.notify_one();
@@ -60,6 +85,11 @@ impl Reads {
     /// Takes a read of rows. True if it has to wait for rows to be applied.
     pub(crate) fn read(&self, connection: Arc<Connection>, request: ReadBlock, now: Instant) -> bool {
         let mut queue = self.queue.lock();
+        if queue.jobs.len() >= JOBS_MAX {
+            drop(queue);
+            refuse(&connection, request.id, "too many reads wait at the storage node");
+            return false;
+        }
         if queue.applied.covers(&request.at_least) {
             queue.jobs.push_back(Job::Block { connection, request });
             drop(queue);
@@ -117,8 +147,8 @@ impl Reads {
         self.queue.lock().stopped = true;
         self.changed.notify_all();
     }
-    /// Does jobs until [`Reads::stop`]. `counted` is called for every block.
-    pub(crate) fn run(&self, store: &RowStore, counted: impl Fn()) {
+    /// Does jobs until [`Reads::stop`].
+    pub(crate) fn run(&self, shared: &Shared, store: &RowsHandle) {
         loop {
             let job = {
                 let mut queue = self.queue.lock();
@@ -134,13 +164,15 @@ impl Reads {
             };
             match job {
                 Job::Block { connection, request } => {
-                    read_block(store, &connection, &request);
-                    counted();
+                    read_block(shared, store, &connection, &request);
+                    count(&shared.counters.blocks, 1);
                 }
+                Job::Digest { connection, question } => digest(shared, store, &connection, &question),
+                Job::Work(work) => work(store),
                 Job::Bodies { connection, id, known } => read_bodies(store, &connection, id, known),
                 Job::Backlog { from, bytes_max, answer } => {
                     // If the subscriber left, nobody takes the answer.
-                    drop(answer.send(store.backlog(&from, bytes_max)));
+                    drop(answer.send(store.read_patiently(|store| store.backlog(&from, bytes_max))));
                 }
             }
         }
@@ -153,30 +185,52 @@ pub(crate) fn refuse(connection: &Connection, id: u64, reason: &str) {
     let _ = connection.sender.send(&Reply::ReadRefused { id, reason: reason.to_owned() });
 }
 
-fn read_block(store: &RowStore, connection: &Connection, request: &ReadBlock) {
+fn read_block(shared: &Shared, store: &RowsHandle, connection: &Connection, request: &ReadBlock) {
     if connection.sender.is_closed() {
         return;
     }
-    match store.read_block(request) {
+    match store.read(|store| store.read_block(request)) {
         Ok(block) => {
             let mut out = BytesMut::new();
             Reply::Block(block).put(&mut out);
             let _ = connection.sender.send_encoded(&out);
         }
+        Err(RowsError::Closed { .. }) => {
+            refuse(connection, request.id, "the storage node opens its rows again after a failed write");
+        }
         Err(error) => {
             tracing::error!(error = %chain(&error), "a block cannot be read");
             refuse(connection, request.id, "the storage node cannot read its rows");
+            if error.is_damage() {
+                repair::rows_damaged(shared, chain(&error));
+            }
         }
     }
 }
 
-/// Outcomes with records. A commit whose record is not here is left out: the asker asks elsewhere.
-fn read_bodies(store: &RowStore, connection: &Connection, id: u64, known: Vec<(TxnId, Outcome)>) {
-    let mut bodies = Vec::new();
+fn digest(shared: &Shared, store: &RowsHandle, connection: &Connection, question: &Request) {
+    match compare::answer(store, question) {
+        Ok(reply) => {
+            let _ = connection.sender.send(&reply);
+        }
+        Err(RowsError::Closed { .. }) => {}
+        Err(error) if error.is_damage() => repair::rows_damaged(shared, chain(&error)),
+        Err(error) => tracing::error!(error = %chain(&error), "rows cannot be compared"),
+    }
+}
+
+/// Outcomes with records. A commit whose record is not here is left out: the asker asks elsewhere. What is too
+/// much for one answer is left out as well: the asker asks again.
+fn read_bodies(store: &RowsHandle, connection: &Connection, id: u64, known: Vec<(TxnId, Outcome)>) {
+    let mut bodies: Vec<SharedTxn> = Vec::new();
+    let mut bytes = 0;
     for (txn, outcome) in &known {
-        if *outcome == Outcome::Commit {
-            match store.txn(*txn) {
-                Ok(Some(body)) => bodies.push(body),
+        if *outcome == Outcome::Commit && bytes < FETCHED_BYTES_MAX {
+            match store.read(|store| store.txn(*txn)) {
+                Ok(Some(body)) => {
+                    bytes += txn_bytes(&body);
+                    bodies.push(body);
+                }
                 Ok(None) => {}
                 Err(error) => tracing::error!(%txn, error = %chain(&error), "a record cannot be read"),
             }
@@ -195,4 +249,19 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_beyond_the_limit_are_not_taken() {
+        let reads = Reads::default();
+        for _ in 0..JOBS_MAX {
+            assert!(reads.offer(Job::Work(Box::new(|_| ()))));
+        }
+        assert!(!reads.offer(Job::Work(Box::new(|_| ()))));
+        assert_eq!(reads.queued(), JOBS_MAX);
+    }
 }

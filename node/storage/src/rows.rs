@@ -5,7 +5,7 @@
 //! | `latest` | row key | newest version |
 //! | `history` | row key, escaped, then height, falling | superseded version, and who superseded it |
 //! | `txns` | seat, epoch, seq | record of a committed transaction |
-//! | `meta` | name | applied vector; from where on records are kept |
+//! | `meta` | name | applied vector; from where on records are kept; format (see `formats`) |
 //!
 //! Invariants: a batch is atomic and carries the applied vector, so applying a transaction again changes
 //! nothing; a superseded version stays until every snapshot anybody may still read sees its successor.
@@ -18,10 +18,18 @@ use node_core::ids::{Height, Key, Position, Seat, TxnId, Vector, Ver};
 use node_core::txn::SharedTxn;
 use node_core::wire::{Block, DecodeError, FeedItem, ReadBlock, Reader, RowVersion, RowVersions, Wire};
 
+use crate::formats::{self, FormatError, ROWS_FORMAT};
+
+mod digest;
+mod handle;
 mod keys;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub(crate) use digest::{Compared, Digest, RangeAt};
+pub(crate) use handle::RowsHandle;
+pub(crate) use writer::Fix;
 
 pub use writer::RowWriter;
 
@@ -39,6 +47,7 @@ const HEAD_BYTES_MAX: usize = 64;
 
 const APPLIED: &str = "applied";
 const RETAINED_FROM: &str = "retained-from";
+const FORMAT: &str = "format";
 
 /// The row store failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +72,65 @@ pub enum RowsError {
         #[source]
         source: DecodeError,
     },
+    /// A write failed earlier, and the rows are being opened again.
+    #[error("the rows in {path:?} are closed after a failed write")]
+    Closed {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Opened again after a failed write, they include less than before: the log has the rest, and gives it to
+    /// them at the next start.
+    #[error("the rows came back with {found} instead of {had} after a failed write")]
+    Older {
+        /// What they included.
+        had: Box<Vector>,
+        /// What they include.
+        found: Box<Vector>,
+    },
+    /// A newer build wrote them.
+    #[error("the rows have a format that this build does not read")]
+    Format {
+        /// Which, and what to do.
+        #[source]
+        source: FormatError,
+    },
+}
+
+impl RowsError {
+    /// True if the disk is full: nothing is wrong with the rows, and the same write may work later.
+    pub fn is_full(&self) -> bool {
+        let RowsError::Store { source, .. } = self else { return false };
+        let full = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        };
+        match &**source {
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => full(error),
+            _ => false,
+        }
+    }
+    /// True if an earlier write failed, perhaps one in the background: the store only reads until it is
+    /// opened again.
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self, RowsError::Store { source, .. } if matches!(**source, fjall::Error::Poisoned))
+    }
+    /// True if what is stored is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            RowsError::Decode { .. } => true,
+            RowsError::Closed { .. } | RowsError::Older { .. } | RowsError::Format { .. } => false,
+            RowsError::Store { source, .. } => match &**source {
+                fjall::Error::Storage(error) => {
+                    !matches!(error, fjall::LsmError::Io(_) | fjall::LsmError::InvalidVersion(_))
+                }
+                fjall::Error::JournalRecovery(_)
+                | fjall::Error::Decompress(_)
+                | fjall::Error::InvalidTrailer
+                | fjall::Error::InvalidTag(_)
+                | fjall::Error::Unrecoverable => true,
+                _ => false,
+            },
+        }
+    }
 }
 
 /// Reads rows; clones share one store.
@@ -118,8 +186,36 @@ impl RowStore {
             meta: keyspace("meta", SMALL_MEMTABLE_BYTES)?,
             db,
         };
+        store.check_format()?;
         let writer = RowWriter::new(store.clone())?;
         Ok((store, writer))
+    }
+    /// Refuses rows of a newer format; notes the format of those of this build.
+    fn check_format(&self) -> Result<(), RowsError> {
+        let found = match self.meta.get(FORMAT).map_err(self.failed("read"))? {
+            Some(value) => Some(decode::<u32>("format", &value)?),
+            None => None,
+        };
+        if let Some(found) = found.filter(|found| *found > ROWS_FORMAT) {
+            let (path, found) = (self.path.clone(), u64::from(found));
+            let source = FormatError::Newer { path, found, supported: ROWS_FORMAT };
+            return Err(RowsError::Format { source });
+        }
+        if found != Some(ROWS_FORMAT) {
+            self.meta.insert(FORMAT, &encode(&ROWS_FORMAT)[..]).map_err(self.failed("change"))?;
+        }
+        formats::note_rows(&self.path).map_err(|source| RowsError::Format { source })
+    }
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+    #[cfg(test)]
+    pub(crate) fn set_format(&self, format: Option<u32>) -> Result<(), RowsError> {
+        match format {
+            Some(format) => self.meta.insert(FORMAT, &encode(&format)[..]).map_err(self.failed("change")),
+            None => self.meta.remove(FORMAT).map_err(self.failed("change")),
+        }
     }
     /// Everything up to here has been applied.
     ///
@@ -232,6 +328,19 @@ impl RowStore {
         let mut items = backlog.items;
         items.extend(end.iter().filter(|(seat, _)| from.get(*seat) < backlog.at.get(*seat)).map(reached));
         Ok(Backlog::Piece { items, to: backlog.at })
+    }
+    /// Every file that holds sorted rows, with the checksum that it had when it was written.
+    pub(crate) fn tables(&self) -> Vec<(PathBuf, u128)> {
+        use fjall::AbstractTree;
+        let mut tables = Vec::new();
+        for keyspace in [&self.latest, &self.history, &self.txns, &self.meta] {
+            let version = keyspace.tree.current_version();
+            tables.extend(version.iter_tables().map(|table| {
+                let path: &PathBuf = &table.path;
+                (path.clone(), table.checksum().into_u128())
+            }));
+        }
+        tables
     }
     /// Bytes on disk.
     ///

@@ -4,6 +4,7 @@
 //! the readers, feeds to a task of their own, everything else to the storage thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,19 +23,55 @@ use crate::shared::{Shared, Work};
 
 /// How long a new connection may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections served at a time; more are refused. Instances and storage nodes have one each.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Decided history read back at once.
 const BACKLOG_BYTES: usize = 1 << 20;
+
+/// Counts a connection for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    /// `None` if there are too many.
+    fn new(count: &'a AtomicUsize) -> Option<Counted<'a>> {
+        let counted = Counted(count);
+        (count.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_MAX).then_some(counted)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Serves a connection until it closes.
 pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     let Accepted { remote, sender, mut receiver } = accepted;
+    let Some(_counted) = Counted::new(&shared.connections) else {
+        let reason = format!("the storage node has {CONNECTIONS_MAX} connections, and takes no more");
+        tracing::warn!(?remote, %reason, "connection refused");
+        let _ = sender.send(&Reply::Refused { reason });
+        return sender.close();
+    };
     let greeting = tokio::time::timeout(HELLO_TIMEOUT, receiver.recv_ready());
     let greeting = tokio::select! {
         greeting = greeting => greeting,
         () = shared.stop.cancelled() => return,
     };
-    // Silent for too long, closed, or broken: nobody is there to be told.
-    let Ok(Ok(Some(mut first))) = greeting else { return };
+    let mut first = match greeting {
+        Ok(Ok(Some(first))) => first,
+        Ok(Err(error)) => {
+            if let Some(reason) = error.other_version() {
+                tracing::warn!(?remote, %reason, "connection refused");
+                let _ = sender.send(&Reply::Refused { reason });
+                sender.close();
+            }
+            return;
+        }
+        // Silent for too long, or closed: nobody is there to be told.
+        Ok(Ok(None)) | Err(_) => return,
+    };
     let Some(Request::Hello { peer, cluster }) = (!first.is_empty()).then(|| first.remove(0)) else {
         let _ = sender.send(&Reply::Refused { reason: "a connection begins with Hello".to_owned() });
         return sender.close();
@@ -152,6 +189,13 @@ fn answer(
             } else if shared.reads.read(connection.clone(), read, Instant::now()) {
                 shared.rows_queue.hurry();
                 shared.inbox.push(Work::Hurry);
+            }
+            None
+        }
+        question @ Request::Digest { .. } => {
+            // Whoever is not answered leaves this node out. What is not a member's counts for nothing.
+            if shared.is_member() {
+                shared.reads.offer(Job::Digest { connection: connection.clone(), question });
             }
             None
         }

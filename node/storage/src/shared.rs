@@ -3,26 +3,31 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use node_core::ids::{Epoch, RunId, Seat, Seq, StorageId, Vector};
 use node_core::wire::{Membership, Reply, Request, SeatInfo};
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::accept_log::{Generation, LiveSegment};
 use crate::applier::RowsQueue;
 use crate::carrier::Sender;
 use crate::config::StorageConfig;
 use crate::connection::Connection;
-use crate::feed::Feed;
+use crate::disk;
+use crate::feed::{Feed, txn_bytes};
 use crate::instances::Instances;
 use crate::reads::Reads;
+use crate::scrub::Scrub;
 use crate::status::{Counters, StorageStatus};
 
 /// Requests that may wait for the storage thread before connections are read no further.
 const INBOX_REQUESTS_MAX: usize = 20_000;
+/// And how many bytes of records in them, about.
+const INBOX_BYTES_MAX: usize = 64 << 20;
 
 /// Something for the storage thread.
 pub(crate) enum Work {
@@ -34,15 +39,46 @@ pub(crate) enum Work {
     PeerDown(StorageId),
     /// A read waits for rows.
     Hurry,
+    /// Which segments of the accept log matter now?
+    LogSegments(oneshot::Sender<Vec<LiveSegment>>),
+    /// A segment of the accept log is damaged. The answer: whether it was part of the log, and is replaced.
+    LogDamaged { generation: Generation, answer: oneshot::Sender<bool> },
 }
 
 impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Work::Requests { requests, .. } => requests.iter().map(request_bytes).sum(),
+            Work::Replies { replies, .. } => {
+                let bodies = replies.iter().filter_map(|reply| match reply {
+                    Reply::Fetched { bodies, .. } => Some(bodies),
+                    _ => None,
+                });
+                bodies.flatten().map(|txn| txn_bytes(txn)).sum()
+            }
+            Work::PeerDown(_) | Work::Hurry | Work::LogSegments(_) | Work::LogDamaged { .. } => 0,
+        }
+    }
     fn requests(&self) -> usize {
         match self {
             Work::Requests { requests, .. } => requests.len(),
             Work::Replies { replies, .. } => replies.len(),
-            Work::PeerDown(_) | Work::Hurry => 1,
+            Work::PeerDown(_) | Work::Hurry | Work::LogSegments(_) | Work::LogDamaged { .. } => 1,
         }
+    }
+}
+
+/// About how many bytes of records the request brings.
+fn request_bytes(request: &Request) -> usize {
+    match request {
+        Request::Propose(txn) => txn_bytes(txn),
+        Request::Accept { body: Some(txn), .. }
+        | Request::Prepare { body: Some(txn), .. }
+        | Request::Decide { body: Some(txn), .. } => txn_bytes(txn),
+        Request::Activate(closing) | Request::Activated(closing) => {
+            closing.bodies.iter().map(|txn| txn_bytes(txn)).sum()
+        }
+        _ => 0,
     }
 }
 
@@ -50,7 +86,14 @@ impl Work {
 struct Waiting {
     work: VecDeque<Work>,
     requests: usize,
+    bytes: usize,
     stopped: bool,
+}
+
+impl Waiting {
+    fn full(&self) -> bool {
+        self.requests >= INBOX_REQUESTS_MAX || self.bytes >= INBOX_BYTES_MAX
+    }
 }
 
 /// The storage thread's queue.
@@ -66,6 +109,7 @@ impl Inbox {
         let was_empty = {
             let mut waiting = self.waiting.lock();
             waiting.requests += work.requests();
+            waiting.bytes += work.bytes();
             waiting.work.push_back(work);
             waiting.work.len() == 1
         };
@@ -79,7 +123,7 @@ impl Inbox {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if self.len() < INBOX_REQUESTS_MAX {
+            if !self.waiting.lock().full() {
                 return;
             }
             room.await;
@@ -101,8 +145,9 @@ impl Inbox {
                 }
             }
         }
-        let full = waiting.requests >= INBOX_REQUESTS_MAX;
+        let full = waiting.full();
         waiting.requests = 0;
+        waiting.bytes = 0;
         let work = std::mem::take(&mut waiting.work);
         drop(waiting);
         if full {
@@ -144,6 +189,13 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) reads: Reads,
     pub(crate) rows_queue: RowsQueue,
+    /// Why the rows cannot be written at present.
+    pub(crate) rows_stuck: Mutex<Option<String>>,
+    /// Why the rows have to be rebuilt: the node stops.
+    pub(crate) damage: Mutex<Option<String>>,
+    /// Why the rows had to be rebuilt when the node started, until they are.
+    pub(crate) marked: Mutex<Option<String>>,
+    pub(crate) scrub: Scrub,
     /// What the rows include.
     pub(crate) applied: Mutex<Vector>,
     /// The oldest snapshot anybody reads.
@@ -154,6 +206,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Vec<Mutex<Option<Sender<Request>>>>,
     pub(crate) published: Mutex<Published>,
     pub(crate) counters: Counters,
+    /// Connections being served.
+    pub(crate) connections: AtomicUsize,
     pub(crate) next_connection: AtomicU64,
     pub(crate) stop: CancellationToken,
 }
@@ -181,12 +235,17 @@ impl Shared {
             feed: Feed::new(applied.clone()),
             reads,
             rows_queue: RowsQueue::default(),
+            rows_stuck: Mutex::new(None),
+            damage: Mutex::new(None),
+            marked: Mutex::new(None),
+            scrub: Scrub::default(),
             applied: Mutex::new(applied),
             low: Mutex::new(Vector::new()),
             log_free_before: AtomicU64::new(0),
             peers: (0..config.nodes).map(|_| Mutex::new(None)).collect(),
             published: Mutex::new(Published::default()),
             counters: Counters::default(),
+            connections: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             config,
             stop,
@@ -214,12 +273,75 @@ impl Shared {
             requests_queued: self.inbox.len(),
             rows_queued: self.rows_queue.len(),
             reads_queued: self.reads.queued(),
+            rows_waiting: self.rows_stuck.lock().is_some(),
             log_bytes,
             peers_connected: self.peers.iter().filter(|peer| peer.lock().is_some()).count(),
+            scrub: self.scrub.status(),
             counters: self.counters.snapshot(),
         }
     }
+    /// Why this node takes no proposals while its disk is full, for a person.
+    pub(crate) fn describe_full(&self) -> String {
+        let dir = self.config.data_dir.display();
+        let free = match disk::space(&self.config.data_dir) {
+            Ok(space) => format!("{} of {} MiB are free", space.free >> 20, space.total >> 20),
+            Err(error) => format!("its free space is unknown: {error}"),
+        };
+        format!(
+            "storage node {}: its disk is full ({free} at {dir}): it reads and decides what was begun, and \
+             takes writes again by itself once there is space; free some, or enlarge the disk",
+            self.config.id.0
+        )
+    }
+    /// Notes why the rows cannot be written at present.
+    pub(crate) fn set_rows_stuck(&self, reason: Option<String>) {
+        self.rows_queue.set_stuck(reason.is_some());
+        *self.rows_stuck.lock() = reason;
+    }
     pub(crate) fn next_connection(&self) -> u64 {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use node_core::ids::{Epoch, Seat, Seq, TxnId, Vector};
+    use node_core::txn::{Txn, Write};
+
+    use super::*;
+
+    fn decide(bytes: usize) -> Request {
+        let txn = TxnId { seat: Seat(0), epoch: Epoch(1), seq: Seq(1) };
+        let write = Write { key: Bytes::from("k"), base: None, value: Some(vec![0; bytes].into()) };
+        let body = Arc::new(Txn { id: txn, deps: Vector::new(), writes: vec![write], checks: vec![] });
+        Request::Decide { txn, outcome: node_core::ids::Outcome::Commit, body: Some(body) }
+    }
+
+    /// What peers answer counts as what is asked does.
+    fn work(requests: usize, bytes: usize) -> Work {
+        let Request::Decide { body: Some(body), .. } = decide(bytes) else { panic!("it has a record") };
+        let fetched = Reply::Fetched { id: 1, known: vec![], bodies: vec![body] };
+        let mut replies = vec![Reply::Beat { beat: 1 }; requests - 1];
+        replies.push(fetched);
+        Work::Replies { peer: StorageId(1), replies }
+    }
+
+    #[test]
+    fn a_full_inbox_holds_connections_back_until_it_is_taken() {
+        use futures::FutureExt;
+        for (requests, bytes) in [(INBOX_REQUESTS_MAX, 1), (1, INBOX_BYTES_MAX)] {
+            let inbox = Inbox::default();
+            inbox.push(work(1, 1));
+            assert!(inbox.room().now_or_never().is_some());
+            inbox.push(work(requests, bytes));
+            let mut room = Box::pin(inbox.room());
+            assert!(room.as_mut().now_or_never().is_none(), "{requests} requests, {bytes} bytes");
+            assert_eq!(inbox.take(None).map(|work| work.len()), Some(2));
+            assert!(room.now_or_never().is_some(), "there is room again");
+        }
+        assert!(request_bytes(&decide(1000)) >= 1000);
     }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use node_core::ids::{Epoch, Seat, Seq, StorageId, Vector};
 use node_core::wire::{InstanceInfo, Membership, SeatInfo};
 
+use crate::scrub::ScrubStatus;
+
 /// A storage node's standing at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageStatus {
@@ -39,10 +41,14 @@ pub struct StorageStatus {
     pub rows_queued: usize,
     /// Reads waiting for the rows or for a reader.
     pub reads_queued: usize,
+    /// True while the rows cannot be written for want of room; they are read as they are.
+    pub rows_waiting: bool,
     /// Bytes of the accept log on disk.
     pub log_bytes: u64,
     /// Other storage nodes this one is connected to.
     pub peers_connected: usize,
+    /// The search for damage.
+    pub scrub: ScrubStatus,
     /// Counted since the start.
     pub counters: CountersSnapshot,
 }
@@ -90,6 +96,10 @@ counters! {
     rows_txns,
     /// Batches of them.
     rows_batches,
+    /// Findings after which the rows have to be rebuilt: the node stops at the first.
+    rows_damaged,
+    /// Times the rows were opened again after a write had failed for want of room.
+    rows_reopened,
     /// Blocks read.
     blocks,
     /// Decided items handed to subscribers' feed.

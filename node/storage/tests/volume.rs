@@ -10,7 +10,9 @@ use node_core::ids::{
 };
 use node_core::quorum::Mode;
 use node_core::txn::{SharedTxn, Txn, Write};
-use node_core::wire::{Closing, FeedItem, Membership, Peer, ReadBlock, Reply, Request, Role, Settled, Vote};
+use node_core::wire::{
+    Closing, FeedItem, Membership, Peer, ReadBlock, Reply, Request, Role, Settled, Vote, WIRE_VERSION,
+};
 use node_storage::carrier::{self, Receiver, Sender};
 use node_storage::{StorageConfig, StorageError, StorageStatus, run_on};
 use tokio::net::TcpListener;
@@ -51,6 +53,7 @@ impl Node {
             nodes: addresses.len(),
             peers: addresses.to_vec(),
             data_dir: dir.join(format!("node-{id}")),
+            scrub: node_storage::ScrubConfig::default(),
         };
         let stop = CancellationToken::new();
         let (sender, status) = watch::channel(None);
@@ -483,4 +486,19 @@ async fn a_node_stops_although_somebody_connected_and_says_nothing() {
     let silent = carrier::connect(&node.address).await.expect("the node listens");
     tokio::time::timeout(PATIENCE, node.stop()).await.expect("the node stops");
     drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_speaks_a_newer_wire_version_is_told_both_versions() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (listeners, addresses) = addresses(3).await;
+    let node = Node::on(listeners.into_iter().next().expect("three"), dir.path(), 0, &addresses);
+    let (sender, mut receiver) = carrier::connect(&node.address).await.expect("the node listens");
+    sender.set_version(WIRE_VERSION + 1);
+    let peer = Peer::Storage { id: StorageId(1), run: RunId(1) };
+    sender.send(&Request::Hello { peer, cluster: "shop".to_owned() }).expect("open");
+    let reply = receiver.recv().await.expect("no error").expect("an answer");
+    let [Reply::Refused { reason }] = &reply[..] else { panic!("{reply:?}") };
+    assert!(reason.contains(&format!("wire version {}", WIRE_VERSION + 1)), "{reason}");
+    assert!(reason.contains(&format!("speaks {WIRE_VERSION}")), "{reason}");
 }

@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::quorum::Mode;
+use crate::wire::Promise;
 
 /// A coordinator that holds its seat, with one proposal out.
 fn proposed(mode: Mode, nodes: usize) -> (Coordinator, TxnId) {
@@ -270,4 +271,54 @@ fn a_recovery_that_waits_for_a_living_writer_begins_at_once_when_that_writer_is_
     assert!(!asked(&mut coordinator, 5_000, 10));
     assert!(!asked(&mut coordinator, 5_000, 100), "it still lives");
     assert!(asked(&mut coordinator, 0, 200));
+}
+
+#[test]
+fn a_proposal_that_too_many_nodes_can_take_nothing_of_is_aborted_by_ballots() {
+    for mode in [Mode::SingleMaster, Mode::MultiMaster] {
+        let (mut coordinator, txn) = proposed(mode, 6);
+        let mut out = Vec::new();
+        for node in 0..2 {
+            coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 1, &mut out);
+        }
+        let unable = Reply::Unable { txn, reason: "full".to_owned() };
+        for node in 2..6 {
+            coordinator.reply(StorageId(node), unable.clone(), 1, &mut out);
+        }
+        coordinator.tick(UNABLE_PATIENCE_MS - 1, &mut out);
+        let prepared = |out: &[Action]| {
+            out.iter().find_map(|action| match action {
+                Action::Broadcast(Request::Prepare { ballot, .. }) => Some(*ballot),
+                _ => None,
+            })
+        };
+        assert_eq!(prepared(&out), None, "they may yet have room");
+        coordinator.tick(UNABLE_PATIENCE_MS, &mut out);
+        let ballot = prepared(&out).expect("then it is recovered");
+        for node in 0..6 {
+            let vote = (node < 2).then_some(true);
+            let promise = Promise { txn, ballot, vote, accepted: None, body: None, holders: vec![] };
+            coordinator.reply(StorageId(node), Reply::Promised(promise), UNABLE_PATIENCE_MS + 1, &mut out);
+        }
+        coordinator.tick(UNABLE_PATIENCE_MS + 2 + PROMISE_GRACE_MS, &mut out);
+        for node in 0..4 {
+            let reply = Reply::Accepted { txn, ballot, value: Outcome::Abort };
+            coordinator.reply(StorageId(node), reply, UNABLE_PATIENCE_MS + 30, &mut out);
+        }
+        let finish = Action::Finish(7, Finish::Aborted { stale: false, by: vec![] });
+        assert!(out.contains(&finish), "{mode:?}: {out:?}");
+    }
+}
+
+#[test]
+fn a_node_that_votes_after_all_counts_as_able() {
+    let (mut coordinator, txn) = proposed(Mode::SingleMaster, 3);
+    let mut out = Vec::new();
+    for node in 1..3 {
+        coordinator.reply(StorageId(node), Reply::Unable { txn, reason: "full".to_owned() }, 1, &mut out);
+    }
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 2, &mut out);
+    }
+    assert!(out.iter().any(|action| matches!(action, Action::Finish(7, Finish::Committed(_)))));
 }

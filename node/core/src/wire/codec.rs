@@ -9,6 +9,7 @@ use crate::ids::{
     Ballot, Epoch, Height, Outcome, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId, Vector, Ver,
 };
 use crate::txn::{Check, Txn, Write};
+use crate::wire::WIRE_VERSION;
 
 /// Bytes that are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +32,10 @@ pub enum DecodeError {
         what: &'static str,
     },
     /// A frame of a version this build does not read.
-    #[error("wire version {version} is not supported")]
+    #[error(
+        "the other side speaks wire version {version}, and this build of borealis-node speaks {WIRE_VERSION}: \
+         run the same version on all nodes and instances of a cluster"
+    )]
     Version {
         /// The version found.
         version: u8,

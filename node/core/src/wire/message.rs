@@ -11,6 +11,10 @@ use crate::membership::{Generation, Generations, JoinReport};
 use crate::txn::SharedTxn;
 
 /// The wire version this build speaks.
+///
+/// A frame of another version is refused; a new kind of message, or a changed one, needs a new version. Two
+/// things are the same in all versions, so that any two builds can tell each other why they do not talk:
+/// a frame begins with its version, and [`Reply::Refused`] is the byte 2 and a text.
 pub const WIRE_VERSION: u8 = 1;
 
 /// Who opens a connection to a storage node.
@@ -338,6 +342,19 @@ pub enum Request {
         /// Which.
         txns: Vec<TxnId>,
     },
+    /// Between nodes: what were these rows at that vector? (to find what a disk or a bug has changed)
+    Digest {
+        /// Pairs the answer with the question.
+        id: u64,
+        /// First key.
+        start: Key,
+        /// First key not meant; `None`: to the end of the keys.
+        end: Option<Key>,
+        /// The vector.
+        at: Vector,
+        /// True if the rows themselves are wanted.
+        rows: bool,
+    },
     /// Between nodes: how far are you, and who are you?
     Status {
         /// The asker's membership.
@@ -378,6 +395,7 @@ wire_enum!(Request {
     20 => Generations(generations),
     21 => Join { node, generation },
     22 => Base { id },
+    40 => Digest { id, start, end, at, rows },
 });
 
 /// From a storage node.
@@ -571,6 +589,15 @@ pub enum Reply {
         /// Records of the committed ones.
         bodies: Vec<SharedTxn>,
     },
+    /// The answer to Digest.
+    DigestIs {
+        /// The question's id.
+        id: u64,
+        /// Of the rows; `None` if the node has not come to the vector yet, or no longer has what was then.
+        digest: Option<(u64, u64)>,
+        /// The rows with their version of then, if they were wanted.
+        rows: Vec<RowVersions>,
+    },
     /// The answer to Status.
     StatusIs {
         /// The node's membership.
@@ -639,6 +666,7 @@ wire_enum!(Reply {
     27 => JoinOk { node, generation, report },
     28 => JoinNack { node, current },
     29 => Base { id, checkpoint },
+    40 => DigestIs { id, digest, rows },
 });
 
 impl<A: Wire, B: Wire, C: Wire> Wire for (A, B, C) {
@@ -660,6 +688,16 @@ pub fn encode_frame<'a, M: Wire + 'a>(messages: impl IntoIterator<Item = &'a M>)
         message.put(&mut out);
     }
     out.freeze()
+}
+
+/// The reason, if the frame is a [`Reply::Refused`] of whichever version.
+pub fn refusal(frame: &Bytes) -> Option<String> {
+    let mut reader = Reader::new(frame.clone());
+    let _version = reader.byte().ok()?;
+    match reader.byte() {
+        Ok(2) => String::get(&mut reader).ok(),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Takes the messages out of a frame.

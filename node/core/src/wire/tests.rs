@@ -56,6 +56,32 @@ fn a_frame_of_another_version_is_refused() {
     assert_eq!(decode_frame::<Request>(Bytes::from_static(&[9])), Err(DecodeError::Version { version: 9 }));
 }
 
+#[test]
+fn why_a_version_is_refused_names_both_and_what_to_do() {
+    let error = decode_frame::<Request>(Bytes::from_static(&[9])).expect_err("another version");
+    let said = error.to_string();
+    assert!(said.contains("version 9"), "{said}");
+    assert!(said.contains(&format!("speaks {WIRE_VERSION}")), "{said}");
+    assert!(said.contains("run the same version"), "{said}");
+}
+
+#[test]
+fn a_refusal_is_read_in_every_version() {
+    let refused = Reply::Refused { reason: "not you".to_owned() };
+    let frame = encode_frame([&refused]);
+    // These bytes must be the same in all versions.
+    assert_eq!(&frame[..], b"\x01\x02\x07not you");
+    for version in [0, WIRE_VERSION, WIRE_VERSION + 1, 255] {
+        let mut frame = frame.to_vec();
+        frame[0] = version;
+        assert_eq!(refusal(&Bytes::from(frame)).as_deref(), Some("not you"));
+    }
+    assert_eq!(refusal(&encode_frame([&Reply::Beat { beat: 1 }])), None);
+    for len in 0..frame.len() {
+        assert_eq!(refusal(&frame.slice(..len)), None);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -26,6 +26,20 @@ pub(super) struct Waiting {
     slow_at: Millis,
 }
 
+/// Transactions of this instance that may be without an outcome: further commits fail at once. More than that
+/// are never asked for by as many sessions as there may be; but those whose client gave up count as well.
+pub(super) const UNFINISHED_MAX: usize = 10_000;
+
+/// Why no more commits are taken, if that is so: `in_flight` have been proposed and are undecided.
+pub(super) fn crowded(in_flight: usize, parked: usize) -> Option<String> {
+    (in_flight + parked >= UNFINISHED_MAX).then(|| {
+        format!(
+            "{in_flight} transactions of this instance wait for their outcome and {parked} to be proposed: \
+             more than {UNFINISHED_MAX} are not taken; look at the storage nodes, and try again"
+        )
+    })
+}
+
 /// Proposals by ticket.
 #[derive(Default)]
 pub(super) struct Commits {
@@ -112,5 +126,17 @@ impl Commits {
             }
         }
         self.parked = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_beyond_the_limit_are_refused_with_a_reason() {
+        assert_eq!(crowded(UNFINISHED_MAX - 2, 1), None);
+        let reason = crowded(UNFINISHED_MAX - 1, 1).expect("too many");
+        assert!(reason.contains("10000") && reason.contains("try again"), "{reason}");
     }
 }

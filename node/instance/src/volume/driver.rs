@@ -18,8 +18,8 @@ use node_storage::carrier::Sender;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::commits::{Commits, Waiting};
-use super::links::{LinkConfig, LinkEvent, keep};
+use super::commits::{Commits, Waiting, crowded};
+use super::links::{EVENTS_MAX, LinkConfig, LinkEvent, keep};
 use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
 use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::{CommitError, VolumeError};
@@ -36,6 +36,10 @@ const FEED_PATIENCE_MS: Millis = 400;
 const TURN_MAX: Duration = Duration::from_millis(20);
 const BUSY_TURN: Duration = Duration::from_millis(5);
 const IDLE_TURN: Duration = Duration::from_millis(50);
+/// How long a storage node that said it can take nothing is believed; then a proposal tries again.
+const UNABLE_MS: Millis = 1_500;
+/// While too many are, one proposal a second finds out whether they still are; the others fail at once.
+const UNABLE_PROBE_MS: Millis = 1_000;
 const RESIGN_MS: Millis = 3_000;
 /// Taking the seat or reaching the present for longer than this is worth a line in the log.
 pub(super) const SLOW_MS: Millis = 2_000;
@@ -86,6 +90,10 @@ struct Driver {
     takeover: Option<TakeoverInfo>,
     lag_us: Option<u64>,
     unable: Option<String>,
+    /// When each storage node last said that it takes no proposals, and why.
+    unable_nodes: Vec<Option<(Millis, String)>>,
+    /// When a proposal may try again although too many storage nodes take none.
+    probe_at: Millis,
     resigning: Vec<Resigning>,
     /// Handing over: nothing new is proposed.
     closing_door: bool,
@@ -137,6 +145,8 @@ impl Driver {
             takeover: None,
             lag_us: None,
             unable: None,
+            unable_nodes: config.storage.iter().map(|_| None).collect(),
+            probe_at: 0,
             resigning: Vec::new(),
             closing_door: false,
             resigned: false,
@@ -148,7 +158,7 @@ impl Driver {
     }
 
     async fn drive(mut self) {
-        let (events_in, mut events) = mpsc::unbounded_channel();
+        let (events_in, mut events) = mpsc::channel(EVENTS_MAX);
         let stop = self.thread.stop.clone();
         let links = tokio_util::task::TaskTracker::new();
         for config in self.link_configs() {
@@ -174,7 +184,10 @@ impl Driver {
                     break;
                 }
             }
-            while let Ok(event) = events.try_recv() {
+            // No more than that: what this thread cannot keep up with stays with the storage nodes.
+            while said.len() < EVENTS_MAX
+                && let Ok(event) = events.try_recv()
+            {
                 said.push_back(event);
             }
             while let Ok(command) = self.thread.commands.try_recv() {
@@ -335,6 +348,9 @@ impl Driver {
             }
             Reply::Refused { reason } => self.unable = Some(reason),
             other => {
+                if matches!(other, Reply::Voted { .. }) {
+                    self.unable_nodes[usize::from(node.0)] = None;
+                }
                 let mut actions = Vec::new();
                 self.coordinator.reply(node, other, now, &mut actions);
                 self.perform(actions);
@@ -386,6 +402,10 @@ impl Driver {
         let now = self.now();
         match command {
             Command::Commit(proposal, answer) => {
+                let waiting = (self.coordinator.in_flight(), self.commits.parked.len());
+                if let Some(reason) = crowded(waiting.0, waiting.1) {
+                    return answer.give(Err(CommitError::Unavailable(reason)));
+                }
                 let waiting = self.commits.arrive(proposal, answer, now);
                 self.propose(waiting);
             }
@@ -412,11 +432,31 @@ impl Driver {
             self.commits.parked.push((now + 50, waiting));
             return;
         }
+        if let Some(reason) = self.cannot_write(now) {
+            if waiting.attempts > 0 || now < self.probe_at {
+                return waiting.answer.give(Err(CommitError::Unavailable(reason)));
+            }
+            self.probe_at = now + UNABLE_PROBE_MS;
+        }
         let (ticket, proposal) = self.commits.ticket(waiting);
         let crate::volume_api::Proposal { deps, writes, checks } = proposal;
         let mut actions = Vec::new();
         self.coordinator.propose(CoreProposal { ticket, deps, writes, checks }, now, &mut actions);
         self.perform(actions);
+    }
+
+    /// Why no proposal can be decided at present although the storage nodes are connected: too many of them
+    /// have said that they take none.
+    fn cannot_write(&self, now: Millis) -> Option<String> {
+        let unable = |index: usize| {
+            let said = self.unable_nodes[index].as_ref();
+            said.filter(|(at, _)| now.saturating_sub(*at) < UNABLE_MS).map(|(_, reason)| reason)
+        };
+        let up = (0..self.links.len()).filter(|index| self.links[*index].as_ref().is_some_and(|l| l.counted));
+        let (unable, able): (Vec<_>, Vec<_>) = up.map(unable).partition(Option::is_some);
+        let (nodes, need) = (self.thread.config.quorum.nodes(), self.thread.config.quorum.write());
+        let reason = unable.first().copied().flatten().filter(|_| able.len() < need)?;
+        Some(format!("{} of {nodes} storage nodes take writes and {need} are needed; {reason}", able.len()))
     }
 
     fn send_block(&mut self, id: u64) {
@@ -473,6 +513,7 @@ impl Driver {
                 }
                 Action::Unseated(_) => self.lose_seat("a storage node reports a newer epoch"),
                 Action::NodeUnable(node, reason) => {
+                    self.unable_nodes[usize::from(node.0)] = Some((self.now(), reason.clone()));
                     if self.unable.as_ref() != Some(&reason) {
                         warn!(node = node.0, reason, "a storage node cannot vote");
                         self.unable = Some(reason);
@@ -496,6 +537,10 @@ impl Driver {
             Finish::Committed(txn) => {
                 self.thread.counters.committed.fetch_add(1, Ordering::Relaxed);
                 waiting.answer.give(Ok(txn));
+            }
+            Finish::Aborted { stale: false, by } if by.is_empty() && self.cannot_write(now).is_some() => {
+                let reason = self.cannot_write(now).unwrap_or_default();
+                waiting.answer.give(Err(CommitError::Unavailable(reason)));
             }
             Finish::Aborted { stale, by } => {
                 self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

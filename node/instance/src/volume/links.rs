@@ -19,6 +19,10 @@ pub(super) enum LinkEvent {
     Down { node: StorageId, generation: u64 },
 }
 
+/// What links have heard and the thread has not dealt with yet, in frames: then they read no further, and what
+/// the storage nodes go on saying waits there.
+pub(super) const EVENTS_MAX: usize = 256;
+
 /// What a link needs to know.
 #[derive(Clone)]
 pub(super) struct LinkConfig {
@@ -32,11 +36,7 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// Keeps one node connected until `stop`.
-pub(super) async fn keep(
-    config: LinkConfig,
-    events: mpsc::UnboundedSender<LinkEvent>,
-    stop: CancellationToken,
-) {
+pub(super) async fn keep(config: LinkConfig, events: mpsc::Sender<LinkEvent>, stop: CancellationToken) {
     let mut generation = 0;
     let mut pause = RETRY_MIN;
     let mut refusal: Option<String> = None;
@@ -84,27 +84,35 @@ async fn serve(
     generation: u64,
     sender: Sender<Request>,
     mut receiver: Receiver<Reply>,
-    events: &mpsc::UnboundedSender<LinkEvent>,
+    events: &mpsc::Sender<LinkEvent>,
 ) -> Result<(), String> {
     let node = config.node;
     let hello = Request::Hello { peer: config.peer.clone(), cluster: config.cluster.clone() };
     sender.send(&hello).map_err(|error| error.to_string())?;
     let mut welcomed = false;
-    while let Ok(Some(mut replies)) = receiver.recv_ready().await {
+    loop {
+        let mut replies = match receiver.recv_ready().await {
+            Ok(Some(replies)) => replies,
+            Ok(None) => break,
+            Err(error) => match error.other_version() {
+                Some(reason) if !welcomed => return Err(reason),
+                Some(_) | None => break,
+            },
+        };
         if !welcomed {
             let zone = welcome(node, replies.first())?;
             replies.remove(0);
             welcomed = true;
             debug!(node = node.0, "storage node connected");
             let sender = sender.clone();
-            events.send(LinkEvent::Up { node, generation, sender, zone }).map_err(|_| "stopping")?;
+            events.send(LinkEvent::Up { node, generation, sender, zone }).await.map_err(|_| "stopping")?;
         }
         if !replies.is_empty() {
-            events.send(LinkEvent::Said { node, generation, replies }).map_err(|_| "stopping")?;
+            events.send(LinkEvent::Said { node, generation, replies }).await.map_err(|_| "stopping")?;
         }
     }
     if welcomed {
-        events.send(LinkEvent::Down { node, generation }).map_err(|_| "stopping")?;
+        events.send(LinkEvent::Down { node, generation }).await.map_err(|_| "stopping")?;
         return Ok(());
     }
     Err("it hung up before it answered".to_owned())
@@ -125,5 +133,51 @@ fn welcome(expected: StorageId, reply: Option<&Reply>) -> Result<String, String>
         }
         Some(Reply::Refused { reason }) => Err(reason.clone()),
         Some(_) | None => Err("it did not greet".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use node_core::ids::{RunId, Vector};
+    use node_core::wire::Wire;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_thread_does_not_take_stays_with_the_storage_node() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let stop = CancellationToken::new();
+        let (accepted_in, mut accepted) = mpsc::unbounded_channel();
+        tokio::spawn(carrier::serve(listener, move |one| drop(accepted_in.send(one)), stop.clone()));
+        let (events_in, mut events) = mpsc::channel(2);
+        let node = StorageId(0);
+        let peer = Peer::Instance { name: "shop-0".to_owned(), ordinal: 0, tier: 1, run: RunId(1) };
+        let config = LinkConfig { node, address, peer, cluster: "shop".to_owned() };
+        let link = tokio::spawn(keep(config, events_in, stop.clone()));
+        let server = accepted.recv().await.expect("the link connects");
+        let membership = Membership::Member(1);
+        let welcome = Reply::Welcome { id: node, run: RunId(2), membership, zone: String::new() };
+        server.sender.send(&welcome).expect("open");
+        let mut bulk = BytesMut::new();
+        Reply::FeedReset { at: Vector::new() }.put(&mut bulk);
+        let bulk = bulk.repeat((1 << 20) / bulk.len());
+        // Nobody takes events: the windows and buffers on the way fill, and then the storage node waits.
+        let mut sent = 0;
+        while server.sender.queued_bytes() < carrier::BULK_BYTES_HIGH {
+            server.sender.send_encoded(&bulk).expect("open");
+            sent += 1;
+            tokio::task::yield_now().await;
+            assert!(sent < 200, "the link reads on and on");
+        }
+        assert!(futures::FutureExt::now_or_never(server.sender.ready()).is_none());
+        // Taken, it goes on.
+        let taken = tokio::spawn(async move { while events.recv().await.is_some() {} });
+        server.sender.ready().await.expect("room again");
+        stop.cancel();
+        link.await.expect("no panic");
+        taken.await.expect("no panic");
     }
 }

@@ -6,8 +6,16 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::{
-    BATCH_HEADER_BYTES, Generation, LogError, MAGIC, SEGMENT_HEADER_BYTES, Segment, align, io_error,
+    BATCH_HEADER_BYTES, Generation, LOG_FORMAT, LogError, MAGIC, MAGIC_BYTES, SEGMENT_HEADER_BYTES, Segment,
+    align, io_error,
 };
+
+/// What to do with files that were being made when the process ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leftovers {
+    Remove,
+    Leave,
+}
 
 pub(super) struct Found {
     pub(super) segments: VecDeque<Segment>,
@@ -15,13 +23,22 @@ pub(super) struct Found {
     pub(super) next_sequence: u64,
 }
 
-pub(super) fn scan(dir: &Path, replay: &mut dyn FnMut(Bytes)) -> Result<Found, LogError> {
-    let (names, spares) = list(dir)?;
+pub(super) fn scan(
+    dir: &Path,
+    leftovers: Leftovers,
+    replay: &mut dyn FnMut(Bytes),
+) -> Result<Found, LogError> {
+    let (names, spares) = list(dir, leftovers)?;
     let mut found = Found { segments: VecDeque::new(), spares, next_sequence: 1 };
     for (generation, path) in names {
         let data = Bytes::from(std::fs::read(&path).map_err(io_error("read", &path))?);
-        let (named, first_sequence) =
-            parse_segment_header(&data).ok_or(LogError::Damaged { path: path.clone(), at: 0 })?;
+        let (named, first_sequence) = match parse_segment_header(&data) {
+            Some(Header { format, .. }) if format > LOG_FORMAT => {
+                return Err(LogError::Newer { path, found: format });
+            }
+            Some(header) => (header.generation, header.first_sequence),
+            None => return Err(LogError::Damaged { path, at: 0 }),
+        };
         let follows = match found.segments.back() {
             // The oldest segment begins wherever dropping stopped.
             None => {
@@ -38,7 +55,8 @@ pub(super) fn scan(dir: &Path, replay: &mut dyn FnMut(Bytes)) -> Result<Found, L
             tracing::error!(path = %path.display(), end, at, "a valid batch follows a damaged one");
             return Err(LogError::Damaged { path, at: end as u64 });
         }
-        found.segments.push_back(Segment { generation, path, bytes: data.len() as u64 });
+        let (bytes, end) = (data.len() as u64, end as u64);
+        found.segments.push_back(Segment { generation, path, bytes, end, damaged: false });
     }
     Ok(found)
 }
@@ -46,7 +64,7 @@ pub(super) fn scan(dir: &Path, replay: &mut dyn FnMut(Bytes)) -> Result<Found, L
 type Names = (Vec<(Generation, PathBuf)>, Vec<PathBuf>);
 
 /// Segments by generation, and spares; what is left of a spare being made is removed.
-fn list(dir: &Path) -> Result<Names, LogError> {
+fn list(dir: &Path, leftovers: Leftovers) -> Result<Names, LogError> {
     let mut segments = Vec::new();
     let mut spares = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io_error("list", dir))? {
@@ -57,7 +75,9 @@ fn list(dir: &Path) -> Result<Names, LogError> {
             segments.push((Generation(generation), path));
         } else if hex("spare-").is_some_and(|rest| rest.ends_with("-new")) {
             // It may be shorter than a segment.
-            std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            if leftovers == Leftovers::Remove {
+                std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
         } else if hex("spare-").is_some() {
             spares.push(path);
         }
@@ -74,11 +94,23 @@ fn u64_at(data: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(data.get(at..at + 8)?.try_into().ok()?))
 }
 
-fn parse_segment_header(data: &[u8]) -> Option<(Generation, u64)> {
-    let intact = data.get(..8)? == MAGIC
-        && u32_at(data, 24)? == crc32c::crc32c(data.get(..24)?)
-        && data.len() as u64 >= SEGMENT_HEADER_BYTES;
-    intact.then_some((Generation(u64_at(data, 8)?), u64_at(data, 16)?))
+struct Header {
+    format: u32,
+    generation: Generation,
+    first_sequence: u64,
+}
+
+/// The header, if it is intact. Of a newer format no more than the format itself is known to mean anything.
+fn parse_segment_header(data: &[u8]) -> Option<Header> {
+    let digits = data.get(..MAGIC_BYTES)?.strip_prefix(MAGIC)?;
+    let format = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let intact =
+        u32_at(data, 24)? == crc32c::crc32c(data.get(..24)?) && data.len() as u64 >= SEGMENT_HEADER_BYTES;
+    intact.then_some(Header {
+        format,
+        generation: Generation(u64_at(data, 8)?),
+        first_sequence: u64_at(data, 16)?,
+    })
 }
 
 /// The batch at `at`, if a whole one of this generation is there: its sequence number, payload and end.
@@ -117,6 +149,21 @@ fn replay_segment(
         *next_sequence += 1;
     }
     at
+}
+
+/// Where the segment's first `end` bytes are not its header and whole batches.
+pub(super) fn find_damage(data: &[u8], generation: Generation, end: u64) -> Option<usize> {
+    if parse_segment_header(data).is_none_or(|header| header.generation != generation) {
+        return Some(0);
+    }
+    let mut at = SEGMENT_HEADER_BYTES as usize;
+    while (at as u64) < end {
+        match batch_at(data, at, generation) {
+            Some((_, payload)) => at = align(payload.end),
+            None => return Some(at),
+        }
+    }
+    (at as u64 != end).then_some(at)
 }
 
 /// Looks for a whole batch behind the end. Each append waits for the one before, so one that follows a

@@ -43,9 +43,17 @@ fn the_format_on_disk_is_pinned() {
     let mut log = begun(dir.path());
     log.append(&[record("vote"), record("x")]).expect("append");
     let data = std::fs::read(only_segment(dir.path())).expect("the segment exists");
-    let golden: &[u8] = include_bytes!("golden-v1.bin");
+    let golden: &[u8] = include_bytes!("golden-v2.bin");
     assert_eq!(&data[..golden.len()], golden);
     assert!(data[golden.len()..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_segment_of_format_1_is_read() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    std::fs::write(only_segment(dir.path()), include_bytes!("golden-v1.bin")).expect("write");
+    let (_, records) = reopen(dir.path()).expect("an older format is read");
+    assert_eq!(records, vec![record("vote"), record("x")]);
 }
 
 #[test]

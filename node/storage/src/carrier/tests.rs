@@ -108,3 +108,18 @@ async fn giving_up_while_connecting_reaches_the_server() {
     let end = tokio::time::timeout(CONNECT_TIMEOUT, server.receiver.recv()).await;
     assert!(!matches!(end.expect("the server learns of it"), Ok(Some(_))));
 }
+
+#[tokio::test]
+async fn frames_of_another_version_are_refused_with_a_sentence_on_both_sides() {
+    let ((sender, mut replies), mut server, _stop) = pair().await;
+    sender.set_version(WIRE_VERSION + 1);
+    sender.send(&hello("a")).expect("open");
+    let error = server.receiver.recv().await.expect_err("a newer frame");
+    let said = error.other_version().expect("the versions differ");
+    assert!(said.contains(&format!("version {}", WIRE_VERSION + 1)), "{said}");
+    server.sender.set_version(WIRE_VERSION + 1);
+    server.sender.send(&Reply::Refused { reason: "not you".to_owned() }).expect("open");
+    let error = replies.recv().await.expect_err("a newer frame");
+    assert_eq!(error.other_version().as_deref(), Some("not you"));
+    assert!(matches!(error, CarrierError::Refused { .. }));
+}

@@ -7,9 +7,11 @@ use node_core::ids::{Key, KeyMap, Position, Seat, TxnId, Vector};
 use node_core::txn::SharedTxn;
 use node_core::wire::{FeedItem, RowVersion, RowVersions};
 
+use crate::formats::ROWS_FORMAT;
+
 use super::{
-    APPLIED, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode, keys,
-    persist,
+    APPLIED, FORMAT, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode,
+    keys, persist,
 };
 
 /// How many records share one entry of the retention list.
@@ -19,6 +21,16 @@ const RETAINED_PER_ENTRY: usize = 256;
 struct Superseded {
     by: TxnId,
     key: Vec<u8>,
+}
+
+/// One row that is not what most storage nodes have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fix {
+    pub(crate) key: Key,
+    /// What is here; `None`: nothing.
+    pub(crate) found: Option<RowVersion>,
+    /// What should be.
+    pub(crate) right: Option<RowVersion>,
 }
 
 /// Some records of one seat, in order.
@@ -140,7 +152,7 @@ impl RowWriter {
     /// # Errors
     ///
     /// [`RowsError`] if the disk refuses.
-    pub fn begin_copy(&mut self, base: Vector) -> Result<(), RowsError> {
+    pub fn begin_copy(&mut self, base: &Vector) -> Result<(), RowsError> {
         for keyspace in [&self.store.latest, &self.store.history, &self.store.txns, &self.store.meta] {
             keyspace.clear().map_err(self.store.failed("clear"))?;
         }
@@ -150,10 +162,11 @@ impl RowWriter {
         // Records of what came before are elsewhere.
         self.retained_from = base.iter().collect();
         let mut batch = self.store.db.batch();
-        batch.insert(&self.store.meta, APPLIED, &encode(&base)[..]);
+        batch.insert(&self.store.meta, FORMAT, &encode(&ROWS_FORMAT)[..]);
+        batch.insert(&self.store.meta, APPLIED, &encode(base)[..]);
         batch.insert(&self.store.meta, RETAINED_FROM, &encode(&self.retained_from)[..]);
         batch.commit().map_err(self.store.failed("change"))?;
-        self.applied = base;
+        self.applied = base.clone();
         self.dirty = true;
         Ok(())
     }
@@ -176,6 +189,42 @@ impl RowWriter {
         Ok(())
     }
 
+    /// Replaces rows that are not what most storage nodes have, durably. A row that has changed meanwhile is
+    /// left as it is, but for the version that was wrong. How many were replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`]: none are.
+    pub(crate) fn repair(&mut self, fixes: &[Fix]) -> Result<usize, RowsError> {
+        let mut batch = self.store.db.batch();
+        let mut count = 0;
+        for fix in fixes {
+            let current = self.read_latest(&fix.key)?;
+            if current == fix.found {
+                match &fix.right {
+                    Some(right) => batch.insert(&self.store.latest, &fix.key[..], &encode(right)[..]),
+                    None => batch.remove(&self.store.latest, &fix.key[..]),
+                }
+                count += 1;
+            } else if let (Some(found), Some(right)) = (&fix.found, &fix.right) {
+                let key = keys::history(&fix.key, found.ver.height);
+                let old = self.store.history.get(&key).map_err(self.store.failed("read"))?;
+                if let Some(old) = old
+                    && let (by, version) = decode::<(TxnId, RowVersion)>("old row", &old)?
+                    && version == *found
+                    && found.ver.height == right.ver.height
+                {
+                    batch.insert(&self.store.history, &key[..], &encode(&(by, right.clone()))[..]);
+                    count += 1;
+                }
+            }
+        }
+        batch.commit().map_err(self.store.failed("change"))?;
+        self.dirty = true;
+        self.persist()?;
+        Ok(count)
+    }
+
     /// Makes everything applied so far durable.
     ///
     /// # Errors
@@ -187,6 +236,23 @@ impl RowWriter {
             self.dirty = false;
         }
         Ok(())
+    }
+
+    /// Writes a row as nothing that was decided would, or removes it: for tests of what finds that.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`] if the disk refuses.
+    #[doc(hidden)]
+    pub fn falsify(&mut self, key: &Key, version: Option<&RowVersion>) -> Result<(), RowsError> {
+        let mut batch = self.store.db.batch();
+        match version {
+            Some(version) => batch.insert(&self.store.latest, &key[..], &encode(version)[..]),
+            None => batch.remove(&self.store.latest, &key[..]),
+        }
+        batch.commit().map_err(self.store.failed("change"))?;
+        self.dirty = true;
+        self.persist()
     }
 
     fn apply_txn(&mut self, txn: &SharedTxn, low: &Vector, change: &mut Change) -> Result<(), RowsError> {
