@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 use crate::ids::{
     Ballot, Epoch, Height, Key, KeyMap, Outcome, RunId, Seat, Seq, StreamId, TxnId, Vector, Ver,
 };
+use crate::mistakes::{self, Mistake};
 use crate::ordering::Ordering;
 use crate::quorum::Quorum;
 use crate::txn::{SharedTxn, Txn};
@@ -266,10 +267,18 @@ impl Acceptor {
         self.drain(out);
     }
 
+    /// What is known of a transaction that somebody asks about.
+    fn known(&self, txn: TxnId) -> Option<Settled> {
+        match mistakes::made(Mistake::DecisionForgotten) {
+            true => None,
+            false => self.ordering.outcome(txn),
+        }
+    }
+
     // ---- fast votes (section 4) ----
 
     fn propose(&mut self, txn: SharedTxn, rows: &mut dyn Rows, out: &mut Vec<Action>) {
-        if let Some(settled) = self.ordering.outcome(txn.id) {
+        if let Some(settled) = self.known(txn.id) {
             if settled == Settled::Decided(Outcome::Commit) {
                 self.decide(txn.id, Outcome::Commit, Some(txn.clone()), out); // the record may have been missing
             }
@@ -297,6 +306,9 @@ impl Acceptor {
 
     fn judge(&self, txn: &Txn, rows: &mut dyn Rows) -> Vote {
         if self.stale_writes(txn, rows) {
+            return Vote::Stale;
+        }
+        if mistakes::made(Mistake::BaseNotLearnt) && self.lacks_base(txn, rows) {
             return Vote::Stale;
         }
         let newer = |key: &Key, height: Height, rows: &mut dyn Rows| {
@@ -341,8 +353,20 @@ impl Acceptor {
         txn.writes.iter().any(|write| stale(write, rows))
     }
 
+    /// Whether this node has not heard yet of a version that the transaction replaces.
+    fn lacks_base(&self, txn: &Txn, rows: &mut dyn Rows) -> bool {
+        let lacks = |write: &crate::txn::Write, rows: &mut dyn Rows| {
+            let height = write.base.map_or(Height(0), |base| base.height);
+            self.latest(&write.key, rows).map_or(Height(0), |latest| latest.height) < height
+        };
+        txn.writes.iter().any(|write| lacks(write, rows))
+    }
+
     /// A proposal or an accept certifies its bases: their writers committed.
     fn learn_bases(&mut self, txn: &Txn, rows: &mut dyn Rows, out: &mut Vec<Action>) {
+        if mistakes::made(Mistake::BaseNotLearnt) {
+            return;
+        }
         let writes = txn.writes.iter().map(|write| (&write.key, write.base));
         let checks = txn.checks.iter().map(|check| (&check.key, check.base));
         for (key, base) in writes.chain(checks) {
@@ -382,7 +406,7 @@ impl Acceptor {
         rows: &mut dyn Rows,
         out: &mut Vec<Action>,
     ) {
-        if let Some(settled) = self.ordering.outcome(txn) {
+        if let Some(settled) = self.known(txn) {
             if let (Settled::Decided(Outcome::Commit), Some(body)) = (settled, body) {
                 self.decide(txn, Outcome::Commit, Some(body), out);
             }
@@ -420,7 +444,7 @@ impl Acceptor {
     }
 
     fn prepare(&mut self, txn: TxnId, ballot: Ballot, body: Option<SharedTxn>, out: &mut Vec<Action>) {
-        if let Some(settled) = self.ordering.outcome(txn) {
+        if let Some(settled) = self.known(txn) {
             return out.push(Action::Reply(Reply::Settled { txn, settled }));
         }
         let promised = self.promised(txn);

@@ -13,6 +13,7 @@
 //! | [`election`] | who becomes the writer, and when |
 //! | [`locks`] | local row locks, waits and deadlocks |
 //! | [`cache`] | blocks of rows with version chains |
+//! | [`mistakes`] | nothing: breaks a rule where a test asks for it |
 //! | [`wire`] | messages as bytes |
 
 pub mod acceptor;
@@ -21,6 +22,7 @@ pub mod coordinator;
 pub mod election;
 pub mod ids;
 pub mod locks;
+pub mod mistakes;
 pub mod ordering;
 pub mod quorum;
 pub mod txn;
