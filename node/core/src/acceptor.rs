@@ -198,9 +198,12 @@ impl Acceptor {
             |state: &SeatState| state.closings.iter().find(|closing| closing.epoch == state.active).cloned();
         self.seats.values().filter_map(active).collect()
     }
-    /// How far each stream is settled.
+    /// How far each stream is settled. A stream whose beginning this node has not heard of is not among them,
+    /// even if it knows some of its decisions: peers conclude from it which closings the node has.
     pub fn settled(&self) -> Vec<(Seat, Epoch, Seq)> {
-        self.ordering.streams().map(|(id, state)| (id.seat, id.epoch, state.settled)).collect()
+        let active = |seat: Seat| self.seats.get(&seat).map_or(Epoch(0), |state| state.active);
+        let opened = self.ordering.streams().filter(|(id, _)| id.epoch <= active(id.seat));
+        opened.map(|(id, state)| (id.seat, id.epoch, state.settled)).collect()
     }
     /// The rows now include everything up to `applied`: the overlay of newer versions can shrink.
     pub fn applied(&mut self, applied: &Vector) {

@@ -187,3 +187,15 @@ fn a_restart_from_the_log_rebuilds_the_same_state() {
     }
     assert_eq!(restarted.checkpoint(), node.acceptor.checkpoint());
 }
+
+#[test]
+fn a_node_that_has_not_heard_of_an_epoch_does_not_claim_its_stream() {
+    let mut node = Node::new();
+    let first = txn(id(0, 1), &[("a", None)], &[]);
+    node.ask(Request::Decide { txn: first.id, outcome: Outcome::Commit, body: Some(first.clone()) });
+    assert_eq!(node.acceptor.settled(), vec![], "a peer would take it for one that has the closing");
+    let (seat, epoch, run, ballot) = (Seat(0), Epoch(1), RunId(1), Ballot { round: 2, proposer: RunId(1) });
+    let closing = Closing { seat, epoch, run, ballot, settled: vec![], listed: vec![], bodies: vec![] };
+    node.ask(Request::Activated(closing));
+    assert_eq!(node.acceptor.settled(), vec![(seat, epoch, Seq(1))]);
+}
