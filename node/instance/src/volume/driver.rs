@@ -379,7 +379,10 @@ impl Driver {
         self.flush_applies();
         self.follower.apply(items);
         self.follower.low_water(low);
-        self.coordinator.observe(&self.follower.applied());
+        let mut actions = Vec::new();
+        self.coordinator.observe(&self.follower.applied(), now, &mut actions);
+        self.perform(actions);
+        self.flush_applies();
     }
 
     // ---- what sessions ask ----
