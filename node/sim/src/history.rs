@@ -300,7 +300,8 @@ impl<'a> Checker<'a> {
         }
         lost.sort_unstable();
         for (txn, key, element) in lost {
-            let detail = format!("{} was acknowledged, its element {element} is not in list {key}", self.name(txn));
+            let detail =
+                format!("{} was acknowledged, its element {element} is not in list {key}", self.name(txn));
             self.found(Kind::LostAppend, vec![txn], detail);
         }
     }
@@ -318,7 +319,14 @@ impl<'a> Checker<'a> {
             let order = &self.orders[&read.key];
             if !order.starts_with(read.list) {
                 let list = read.list;
-                wrong.push((read.txn, format!("{} reads {list:?} of list {}, which is {order:?}", self.name(read.txn), read.key)));
+                wrong.push((
+                    read.txn,
+                    format!(
+                        "{} reads {list:?} of list {}, which is {order:?}",
+                        self.name(read.txn),
+                        read.key
+                    ),
+                ));
             }
         }
         for (txn, detail) in wrong {
@@ -414,7 +422,8 @@ impl<'a> Checker<'a> {
                     continue;
                 }
                 let counts = |edge: Edge| isolated || edge == Edge::Read(*snapshot);
-                let mut sources = into[txn].iter().filter(|(_, edge)| counts(*edge)).map(|(source, _)| *source);
+                let mut sources =
+                    into[txn].iter().filter(|(_, edge)| counts(*edge)).map(|(source, _)| *source);
                 let through = sources.find(|source| source == target || ancestors[*source].has(*target));
                 if let Some(source) = through {
                     found.push((txn, *target, source, isolated));

@@ -19,14 +19,13 @@ use node_core::wire::{FeedItem, Membership, Peer, Reply, Request, Role};
 
 use crate::context::Context;
 use crate::faults::Plant;
-use crate::net::{Address, Body, Event, Letter, MS, Micros, Place};
+use crate::net::{Address, Body, Event, GENERATIONS, Letter, MS, Micros, Place, run_of};
 use crate::oracle::Follow;
 
 use commits::{CommitError, Commits, Waiting};
 use engine::Engine;
 use reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
 use session::Session;
-
 
 pub(crate) use workload::{Workload, list_elements};
 
@@ -42,9 +41,6 @@ const RESIGN_MS: Millis = 1_000;
 const HAND_OVER_MS: Millis = 5_000;
 /// How long a read waits: shorter than what ships, so that a run sees it end.
 const READ_TIMEOUT_MS: Millis = 3_000;
-
-/// Connections of one run: a reply to an older run is not taken for one to this.
-const GENERATIONS: u64 = 1 << 20;
 
 /// A connection to a storage node.
 struct Link {
@@ -190,7 +186,7 @@ impl Instance {
     }
     /// It is not scheduled for a while. Ends on a whole millisecond, so that what it holds back keeps its order.
     pub(crate) fn pause(&mut self, milliseconds: u64, context: &Context) {
-        self.paused_until = (context.now / MS + milliseconds) * MS;
+        self.paused_until = self.paused_until.max((context.now / MS + milliseconds) * MS);
         context.note(|| format!("instance {} is paused for {milliseconds} ms", self.index));
     }
     /// The clock jumps.
@@ -279,6 +275,8 @@ impl Instance {
             return;
         }
         self.links[node] = None;
+        let Context { net, now, random, .. } = &mut *context;
+        net.closed(self.index, node, generation, *now, random);
         self.node_gone(node, context);
         let again = context.now + 40 * MS;
         context.net.schedule(again, Event::Connect { instance: self.address(), node });
@@ -288,7 +286,7 @@ impl Instance {
     /// A message has arrived.
     pub(crate) fn receive(&mut self, letter: Letter, context: &mut Context) {
         let Place::Node(node) = letter.from.place else { return };
-        if letter.generation / GENERATIONS != self.run {
+        if run_of(letter.generation) != self.run {
             return;
         }
         let bound = crate::net::ordered(&letter.body);
@@ -386,7 +384,7 @@ impl Instance {
         }
         let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(at) = heard.get(self.quorum.read() - 1) {
+        if let Some(at) = heard.get(self.quorum.write() - 1) {
             self.quorum_at = self.quorum_at.max(*at);
         }
     }
@@ -412,7 +410,10 @@ impl Instance {
         self.flush_applies(context);
         self.apply(items, context);
         let applied = self.engine.applied();
-        self.coordinator.observe(&applied);
+        let mut actions = Vec::new();
+        self.coordinator.observe(&applied, now, &mut actions);
+        self.perform(actions, context);
+        self.flush_applies(context);
     }
 
     fn apply(&mut self, items: &[FeedItem], context: &mut Context) {

@@ -1,12 +1,12 @@
 //! Time and the network: what happens next, and which messages arrive, when, how often.
 //!
 //! Protocol messages are *loose*: each may be lost, delayed, overtaken and delivered twice, and one of an older
-//! connection may still arrive. What the shell needs a connection for (greeting, heartbeats, topology, the
+//! connection may still arrive. A connection that has lost something breaks sooner or later, as on TCP. What the shell needs a connection for (greeting, heartbeats, topology, the
 //! feed) is *ordered*, as on TCP: a loss there is a delay, a cut holds it back, and a broken connection drops
 //! it. Cuts have a direction: requests may pass while replies do not.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use node_core::wire::{Reply, Request};
 
@@ -42,6 +42,14 @@ pub(crate) enum Body {
     Reply(Reply),
 }
 
+/// Connections of one run of an instance: a reply to an older run is not taken for one to this.
+pub(crate) const GENERATIONS: u64 = 1 << 20;
+
+/// The run of the instance that made a connection.
+pub(crate) fn run_of(generation: u64) -> u64 {
+    generation / GENERATIONS
+}
+
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
@@ -66,13 +74,13 @@ pub(crate) enum Event {
     /// A storage node's housekeeping.
     NodeTick(Address),
     /// A storage node notices that a connection is gone.
-    NodeHungUp { node: Address, instance: u64, generation: u64 },
+    NodeHungUp { node: usize, generation: u64 },
     /// An instance's turn.
     Turn(Address),
     /// An instance connects to a storage node.
     Connect { instance: Address, node: usize },
     /// An instance notices that a connection is gone.
-    HungUp { instance: Address, node: usize, generation: u64 },
+    HungUp { instance: usize, node: usize, generation: u64 },
     /// A session goes on, unless it did so already.
     Session { instance: Address, session: usize },
     /// Something may go wrong.
@@ -114,6 +122,8 @@ pub(crate) struct Net {
     cut: BTreeMap<(Place, Place), Micros>,
     /// When the last ordered message of a direction arrives.
     ordered: BTreeMap<(Place, Place), Micros>,
+    /// Connections that have lost something, and will break for it.
+    broken: BTreeSet<u64>,
     pub(crate) faults: Faults,
     /// Messages delivered, lost, doubled.
     pub(crate) counts: [u64; 3],
@@ -126,6 +136,7 @@ impl Net {
             next: 0,
             cut: BTreeMap::new(),
             ordered: BTreeMap::new(),
+            broken: BTreeSet::new(),
             faults,
             counts: [0; 3],
         }
@@ -172,6 +183,32 @@ impl Net {
         }
     }
 
+    /// A connection breaks. The instance notices first, once the news can reach it, and its end of it is
+    /// closed then: a storage node takes a closed connection for an instance that knows, or is dead.
+    pub(crate) fn hang_up(
+        &mut self,
+        instance: usize,
+        node: usize,
+        generation: u64,
+        at: Micros,
+        random: &mut Random,
+    ) {
+        let begin = self.cut_until(Place::Node(node), Place::Instance(instance), at).unwrap_or(at);
+        self.schedule(begin + random.below(4 * MS), Event::HungUp { instance, node, generation });
+    }
+    /// The instance's end of a connection is closed; the storage node notices once the news can reach it.
+    pub(crate) fn closed(
+        &mut self,
+        instance: usize,
+        node: usize,
+        generation: u64,
+        now: Micros,
+        random: &mut Random,
+    ) {
+        let begin = self.cut_until(Place::Instance(instance), Place::Node(node), now).unwrap_or(now);
+        self.schedule(begin + random.below(4 * MS), Event::NodeHungUp { node, generation });
+    }
+
     fn delay(&self, random: &mut Random) -> Micros {
         let usual = 100 + random.below(400);
         match random.chance(self.faults.late) {
@@ -184,6 +221,15 @@ impl Net {
         let lost = self.cut_until(letter.from.place, letter.to, now).is_some();
         if lost || random.chance(self.faults.lost) {
             self.counts[1] += 1;
+            let after = random.between(200, 1_500) * MS;
+            let (node, instance) = match (letter.from.place, letter.to) {
+                (Place::Instance(instance), Place::Node(node))
+                | (Place::Node(node), Place::Instance(instance)) => (node, instance),
+                _ => return, // storage nodes ask each other again and again
+            };
+            if self.broken.insert(letter.generation) {
+                self.hang_up(instance, node, letter.generation, now + after, random);
+            }
             return;
         }
         if random.chance(self.faults.twice) {
@@ -220,10 +266,7 @@ fn odd(at: Micros) -> Micros {
 pub(crate) fn ordered(body: &Body) -> bool {
     match body {
         Body::Request(request) => {
-            matches!(
-                request,
-                Request::Hello { .. } | Request::Heartbeat { .. } | Request::Subscribe { .. }
-            )
+            matches!(request, Request::Hello { .. } | Request::Heartbeat { .. } | Request::Subscribe { .. })
         }
         Body::Reply(reply) => matches!(
             reply,

@@ -270,7 +270,12 @@ impl Oracle {
                 let Some(base) = write.base else { continue };
                 let slot = self.versions.get(&write.key).and_then(|slots| slots.get(&base.height.0));
                 let found = slot.map(|(found, _)| *found);
-                assert_eq!(found, Some(base.txn), "{txn} replaces a version of {:?} that is not there", write.key);
+                assert_eq!(
+                    found,
+                    Some(base.txn),
+                    "{txn} replaces a version of {:?} that is not there",
+                    write.key
+                );
             }
         }
     }
@@ -282,7 +287,11 @@ impl Oracle {
         for body in self.stale.iter().filter_map(|txn| self.bodies.get(txn)) {
             let overtaken = body.writes.iter().any(|write| height(&write.key) >= write.height().0)
                 || body.checks.iter().any(|check| height(&check.key) > check.height().0);
-            assert!(overtaken, "{} was refused as stale, but nothing is newer than what it replaces", body.id);
+            assert!(
+                overtaken,
+                "{} was refused as stale, but nothing is newer than what it replaces",
+                body.id
+            );
         }
     }
     /// Whether a transaction of the run that appended something has been acknowledged since.

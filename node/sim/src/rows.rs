@@ -133,12 +133,8 @@ impl RowStore {
             return block;
         }
         let inside = |key: &Key| request.end.as_ref().is_none_or(|end| key < end);
-        let mut range: Vec<(&Key, &RowVersion)> = self
-            .state
-            .latest
-            .range(request.start.clone()..)
-            .take_while(|(key, _)| inside(key))
-            .collect();
+        let mut range: Vec<(&Key, &RowVersion)> =
+            self.state.latest.range(request.start.clone()..).take_while(|(key, _)| inside(key)).collect();
         if request.reverse {
             range.reverse();
         }
@@ -153,7 +149,12 @@ impl RowStore {
             }
             let row = RowVersions { key: key.clone(), versions: self.versions(key, newest, &request.from) };
             bytes += key.len() + 16 * row.versions.len();
-            bytes += row.versions.iter().filter_map(|version| version.value.as_ref()).map(|v| v.len()).sum::<usize>();
+            bytes += row
+                .versions
+                .iter()
+                .filter_map(|version| version.value.as_ref())
+                .map(|v| v.len())
+                .sum::<usize>();
             block.rows.push(row);
         }
         if request.reverse {

@@ -15,14 +15,12 @@ use bytes::Bytes;
 use node_core::acceptor::{Acceptor, Action, Record, Rows};
 use node_core::ids::{Key, RunId, StorageId, Vector, Ver};
 use node_core::quorum::Quorum;
-use node_core::wire::{
-    Block, FeedItem, Membership, Peer, ReadBlock, Reader, Reply, Request, Wire,
-};
+use node_core::wire::{Block, FeedItem, Membership, Peer, ReadBlock, Reader, Reply, Request, Wire};
 
 use crate::context::Context;
 use crate::disk::{Disk, Opened};
 use crate::faults::Plant;
-use crate::net::{Address, Body, Event, Letter, MS, Micros, Place};
+use crate::net::{Address, Body, Event, Letter, MS, Micros, Place, run_of};
 use crate::rows::RowStore;
 
 use catch_up::CatchUp;
@@ -322,7 +320,13 @@ impl Node {
                 if !member {
                     self.refuse(from, generation, read.id, "not a member of the volume", context);
                 } else if !read.from.is_empty() && !read.from.covers(&live.low) {
-                    self.refuse(from, generation, read.id, "the snapshot is older than what is kept", context);
+                    self.refuse(
+                        from,
+                        generation,
+                        read.id,
+                        "the snapshot is older than what is kept",
+                        context,
+                    );
                 } else if self.rows.applied().covers(&read.at_least) {
                     let block = self.rows.read_block(&read);
                     self.send_block(from, generation, block, context);
@@ -357,9 +361,9 @@ impl Node {
     }
 
     /// A connection of an instance is gone.
-    pub(crate) fn hung_up(&mut self, instance: u64, generation: u64, context: &mut Context) {
+    pub(crate) fn hung_up(&mut self, generation: u64, context: &mut Context) {
         let Some(live) = &mut self.live else { return };
-        if live.registry.disconnected(instance, generation, context.now) {
+        if live.registry.disconnected(run_of(generation), generation, context.now) {
             self.tell_topology(context);
         }
     }

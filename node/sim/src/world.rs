@@ -149,6 +149,11 @@ impl World {
 
     /// Lets time pass until the end or the condition. Whether the condition came first.
     fn until(&mut self, end: Micros, condition: impl Fn(&World) -> bool) -> bool {
+        self.until_every(10 * MS, end, condition)
+    }
+
+    /// As [`World::until`], looking every so often.
+    fn until_every(&mut self, every: Micros, end: Micros, condition: impl Fn(&World) -> bool) -> bool {
         let mut looked = self.context.now;
         while let Some((at, event)) = self.context.net.pop() {
             if at > end {
@@ -159,7 +164,7 @@ impl World {
             }
             self.context.now = at;
             self.happen(event);
-            if at >= looked + 10 * MS {
+            if at >= looked + every {
                 looked = at;
                 if condition(self) {
                     return true;
@@ -184,15 +189,17 @@ impl World {
                 Event::NodeWritten(node) => self.node(node, Node::written),
                 Event::NodeApply(node) => self.node(node, Node::apply_rows),
                 Event::NodeTick(node) => self.node(node, Node::tick),
-                Event::NodeHungUp { node, instance, generation } => {
-                    self.node(node, |node, context| node.hung_up(instance, generation, context));
+                Event::NodeHungUp { node, generation } => {
+                    self.nodes[node].hung_up(generation, &mut self.context)
                 }
                 Event::Turn(address) => self.instance(address, Instance::turn),
                 Event::Connect { instance, node } => {
                     self.instance(instance, |instance, context| instance.connect(node, context));
                 }
                 Event::HungUp { instance, node, generation } => {
-                    self.instance(instance, |instance, context| instance.hung_up(node, generation, context));
+                    if let Some(instance) = &mut self.instances[instance] {
+                        instance.hung_up(node, generation, &mut self.context);
+                    }
                 }
                 Event::Session { instance, session } => {
                     self.instance(instance, |instance, context| instance.session(session, context));
@@ -210,8 +217,8 @@ impl World {
             Event::Deliver(letter) => letter.to,
             Event::Turn(address)
             | Event::Connect { instance: address, .. }
-            | Event::HungUp { instance: address, .. }
             | Event::Session { instance: address, .. } => address.place,
+            Event::HungUp { instance, .. } => Place::Instance(*instance),
             _ => return Some(event),
         };
         let Place::Instance(index) = place else { return Some(event) };
@@ -268,34 +275,30 @@ impl World {
     fn node_is_gone(&mut self, index: usize) {
         let connected = |instance: &Instance| {
             let mut links = instance.connections().into_iter();
-            links.find(|(node, _)| *node == index).map(|(_, generation)| (instance.address(), generation))
+            links.find(|(node, _)| *node == index).map(|(_, generation)| (instance.index, generation))
         };
-        let connected: Vec<(Address, u64)> = self.instances.iter().flatten().filter_map(connected).collect();
+        let connected: Vec<(usize, u64)> = self.instances.iter().flatten().filter_map(connected).collect();
         for (instance, generation) in connected {
-            let at = self.news(Place::Node(index), instance.place);
-            self.context.net.schedule(at, Event::HungUp { instance, node: index, generation });
+            self.hang_up(instance, index, generation);
         }
         for node in self.nodes.iter_mut().filter(|node| node.index != index) {
             node.peer_down(index, &mut self.context);
         }
     }
 
-    /// When the end of a connection is noticed on the other side.
-    fn news(&mut self, from: Place, to: Place) -> Micros {
-        let now = self.context.now;
-        let begin = self.context.net.cut_until(from, to, now).unwrap_or(now);
-        begin + self.context.random.between(100, 4_000)
+    /// A connection breaks now.
+    fn hang_up(&mut self, instance: usize, node: usize, generation: u64) {
+        let Context { net, now, random, .. } = &mut self.context;
+        net.hang_up(instance, node, generation, *now, random);
     }
 
     fn stop_instance(&mut self, index: usize) {
         let Some(mut instance) = self.instances[index].take() else { return };
         instance.abandon_sessions(&mut self.context);
         self.context.note(|| format!("instance {index} run {} is gone", instance.run));
+        let Context { net, now, random, .. } = &mut self.context;
         for (node, generation) in instance.connections() {
-            let at = self.news(Place::Instance(index), Place::Node(node));
-            let node = self.nodes[node].address();
-            let event = Event::NodeHungUp { node, instance: instance.run, generation };
-            self.context.net.schedule(at, event);
+            net.closed(index, node, generation, *now, random);
         }
     }
 }

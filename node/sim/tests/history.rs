@@ -9,7 +9,8 @@ fn txn(outcome: Outcome, isolated: bool, ops: &str) -> Txn {
     let number = |text: &str| text.parse::<u64>().expect("a number");
     let op = |text: &str| {
         let (key, list) = text[1..].split_once(':').expect("list:elements");
-        let (key, list) = (number(key), list.split(',').filter(|text| !text.is_empty()).map(number).collect());
+        let (key, list) =
+            (number(key), list.split(',').filter(|text| !text.is_empty()).map(number).collect());
         match &text[..1] {
             "r" => Op::Read { key, list, snapshot: Some(1), fresh: None, local: 0 },
             "l" => Op::Read { key, list, snapshot: None, fresh: None, local: 0 },

@@ -50,6 +50,45 @@ fn isolate_writer_receives_only() {
     }
 }
 
+/// The writer hears three of six nodes, a replica is granted the seat by four others and commits: found before
+/// the lease asked for a write quorum.
+#[test]
+fn half_of_six_storage_nodes_do_not_hear_the_writer() {
+    for seed in 0..SEEDS {
+        let (mut world, writer) = with_writer(seed, 6, 2);
+        for node in 3..6 {
+            world.cut(Place::Instance(writer), Place::Node(node));
+            world.cut(Place::Node(node), Place::Instance(writer));
+        }
+        assert!(world.wait_for_rival(writer, 10_000), "a replica campaigns");
+        world.cut_receives(Place::Instance(writer));
+        world.work(3_000);
+        world.finish();
+    }
+}
+
+/// A row that was read ahead of the feed: found before a commit waited for what it depends on.
+#[test]
+fn late_messages_show_no_effect_before_its_cause() {
+    for seed in 0..SEEDS {
+        let faults = Faults { late: 30, cut: 40, ..Faults::NONE };
+        let (mode, plant) = (Mode::MultiMaster, Plant::Nothing);
+        let setup = Setup { nodes: 6, instances: 3, mode, faults, plant, milliseconds: 2_000, trace: false };
+        World::new(seed, setup).run();
+    }
+}
+
+/// All nodes forget a refusal that their writer has forgotten too: found before decisions were told again.
+#[test]
+fn all_storage_nodes_forget_what_they_were_told_last() {
+    for seed in 0..SEEDS {
+        let faults = Faults { lost: 5, blackout: 20, ..Faults::NONE };
+        let (mode, plant) = (Mode::MultiMaster, Plant::Nothing);
+        let setup = Setup { nodes: 3, instances: 2, mode, faults, plant, milliseconds: 3_000, trace: false };
+        World::new(seed, setup).run();
+    }
+}
+
 #[test]
 fn pause_the_writer_until_it_is_replaced() {
     for seed in 0..SEEDS {

@@ -32,7 +32,13 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn arrive(&mut self, mut request: ReadBlock, fetch: FetchId, session: usize, now: Millis) -> u64 {
+    pub(super) fn arrive(
+        &mut self,
+        mut request: ReadBlock,
+        fetch: FetchId,
+        session: usize,
+        now: Millis,
+    ) -> u64 {
         self.next += 1;
         request.id = self.next;
         let pending = Pending {
@@ -102,13 +108,6 @@ pub(super) struct Present {
 impl Present {
     pub(super) fn ask(&mut self, asker: Asker, now: Millis) {
         self.queue.push((asker, now));
-    }
-    /// Nobody waits for the session's question any more.
-    pub(super) fn forget(&mut self, session: usize) {
-        let other = |(asker, _): &(Asker, Millis)| *asker != Asker::Session(session);
-        self.queue.retain(other);
-        self.round.iter_mut().for_each(|round| round.askers.retain(other));
-        self.targets.iter_mut().for_each(|target| target.askers.retain(other));
     }
     pub(super) fn probing(&self) -> bool {
         let probe = |askers: &[(Asker, Millis)]| askers.iter().any(|(asker, _)| *asker == Asker::Probe);

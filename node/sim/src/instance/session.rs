@@ -18,9 +18,7 @@ use super::Instance;
 use super::commits::{CommitError, Commits};
 use super::engine::Snapshot;
 use super::reads::Asker;
-use super::workload::{
-    Op, Script, appended, elements, list, list_number, pad, table_end, table_start,
-};
+use super::workload::{Op, Script, appended, elements, list, list_number, pad, table_end, table_start};
 use crate::context::Context;
 use crate::history;
 use crate::net::{Event, MS, Micros};
@@ -50,12 +48,18 @@ enum Failed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The next transaction, or the next statement.
-    Thinking { until: Micros },
+    Thinking {
+        until: Micros,
+    },
     Running,
     Fetch,
     Present,
-    Lock { until: Micros },
-    Lease { until: Micros },
+    Lock {
+        until: Micros,
+    },
+    Lease {
+        until: Micros,
+    },
     Commit,
 }
 
@@ -178,7 +182,9 @@ impl Instance {
                     Ok(Step::Done) => self.next_statement(session, context),
                     Ok(Step::Wait(state)) => {
                         session.state = state;
-                        if let State::Lock { until } | State::Lease { until } | State::Thinking { until } = state {
+                        if let State::Lock { until } | State::Lease { until } | State::Thinking { until } =
+                            state
+                        {
                             self.wake_at(session.number, until, context);
                         }
                         return;
@@ -220,7 +226,8 @@ impl Instance {
             start: context.now,
             end: None,
             outcome: history::Outcome::Unknown,
-            snapshot_isolation: script.isolated,
+            // At READ COMMITTED every statement has a snapshot of its own.
+            snapshot_isolation: script.isolated && !script.committed,
             ops: Vec::new(),
         };
         let record = context.oracle.history.push(record);
@@ -556,13 +563,8 @@ impl Instance {
 
     fn append(&mut self, session: usize, txn: &mut Txn, number: u64, context: &mut Context) -> Stepped {
         let element = context.oracle.next_element();
-        let step = self.write(
-            session,
-            txn,
-            list(number),
-            |value| Some(appended(value.as_ref(), element)),
-            context,
-        )?;
+        let step =
+            self.write(session, txn, list(number), |value| Some(appended(value.as_ref(), element)), context)?;
         if let Step::Done = step {
             context.oracle.history.op(txn.record, history::Op::Append { key: number, element });
         }
@@ -665,7 +667,12 @@ impl Instance {
     }
 
     /// A session waits for a lock and was woken: true if it has it, or asks for it again.
-    fn lock_news(&mut self, session: &mut Session, until: Micros, context: &mut Context) -> Result<bool, Failed> {
+    fn lock_news(
+        &mut self,
+        session: &mut Session,
+        until: Micros,
+        context: &mut Context,
+    ) -> Result<bool, Failed> {
         let Some(txn) = &mut session.txn else { return Ok(true) };
         let Some(owner) = txn.owner else { return Ok(true) };
         let Some(cell) = self.engine.cells.get_mut(&owner) else { return Ok(true) };
@@ -707,7 +714,13 @@ impl Instance {
     }
 
     /// Asks storage for a gap, or waits for somebody who does. `None`: look again.
-    fn fetch(&mut self, session: usize, mut gap: Gap, bytes_max: u32, context: &mut Context) -> Option<State> {
+    fn fetch(
+        &mut self,
+        session: usize,
+        mut gap: Gap,
+        bytes_max: u32,
+        context: &mut Context,
+    ) -> Option<State> {
         let border = table_end();
         if gap.start < border && gap.end.as_ref().is_none_or(|end| *end > border) {
             gap.end = Some(border);

@@ -109,7 +109,9 @@ impl Registry {
         }
     }
     pub(crate) fn subscribers(&mut self) -> impl Iterator<Item = (Place, u64, &mut Vector)> + '_ {
-        self.entries.values_mut().filter_map(|entry| Some((entry.place, entry.generation?, entry.at.as_mut()?)))
+        self.entries
+            .values_mut()
+            .filter_map(|entry| Some((entry.place, entry.generation?, entry.at.as_mut()?)))
     }
     fn low(&mut self, end: &Vector, now: Micros) -> &Vector {
         let mut lows = self.entries.values().filter_map(|entry| entry.low.as_ref());

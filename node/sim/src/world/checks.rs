@@ -7,7 +7,7 @@ use node_core::quorum::Mode;
 use node_core::wire::{RowVersion, Settled};
 
 use super::{PROGRESS_MAX, REST_MAX, World};
-use crate::instance::list_elements;
+use crate::instance::{Instance, list_elements};
 use crate::oracle::Report;
 
 impl World {
@@ -16,6 +16,15 @@ impl World {
         self.context.note(|| "everything heals".to_owned());
         self.healed = true;
         self.context.net.heal(self.context.now);
+        // Whatever has lost a message is made anew.
+        let connections = |instance: &Instance| {
+            let of = instance.index;
+            instance.connections().into_iter().map(move |(node, generation)| (of, node, generation))
+        };
+        let all: Vec<(usize, usize, u64)> = self.instances.iter().flatten().flat_map(connections).collect();
+        for (instance, node, generation) in all {
+            self.hang_up(instance, node, generation);
+        }
         for index in 0..self.nodes.len() {
             self.nodes[index].disk.slow_until = 0;
             self.nodes[index].disk.full_until = 0;

@@ -139,15 +139,10 @@ impl World {
         let index = self.some_instance();
         let Some(instance) = &self.instances[index] else { return };
         let connections = instance.connections();
-        let (address, run) = (instance.address(), instance.run);
         let all = self.context.random.chance(20);
         let pick = self.some_node();
         for (node, generation) in connections.into_iter().filter(|(node, _)| all || *node == pick) {
-            let at = self.news(Place::Node(node), Place::Instance(index));
-            self.context.net.schedule(at, Event::HungUp { instance: address, node, generation });
-            let at = self.news(Place::Instance(index), Place::Node(node));
-            let node = self.nodes[node].address();
-            self.context.net.schedule(at, Event::NodeHungUp { node, instance: run, generation });
+            self.hang_up(index, node, generation);
         }
     }
 

@@ -26,6 +26,17 @@ impl World {
         self.until(end, |world| other(world).is_some());
         other(self)
     }
+    /// Lets time pass until some storage node has granted the seat of single-master mode to another instance
+    /// than this, at most so many milliseconds. Whether one has.
+    pub fn wait_for_rival(&mut self, of: usize, milliseconds: u64) -> bool {
+        let end = self.context.now + milliseconds * MS;
+        let run = self.instances[of].as_ref().map_or(0, |instance| instance.run);
+        let granted = |world: &World| {
+            let live = world.nodes.iter().filter_map(|node| node.live.as_ref());
+            live.flat_map(|live| live.acceptor.seats()).any(|seat| seat.run.0 > 0 && seat.run.0 != run)
+        };
+        self.until_every(1, end, granted)
+    }
     /// Nothing that `from` says reaches `to` until everything heals.
     pub fn cut(&mut self, from: Place, to: Place) {
         self.context.net.cut(from, to, FOREVER);
@@ -75,11 +86,9 @@ impl World {
     /// The storage nodes notice that their connections to an instance are gone; it does not, yet.
     pub fn hang_up_on(&mut self, index: usize, nodes: &[usize]) {
         let Some(instance) = &self.instances[index] else { return };
-        let (run, connections) = (instance.run, instance.connections());
-        for (node, generation) in connections.into_iter().filter(|(node, _)| nodes.contains(node)) {
-            let node = self.nodes[node].address();
-            let event = Event::NodeHungUp { node, instance: run, generation };
-            self.context.net.schedule(self.context.now, event);
+        for (node, generation) in instance.connections().into_iter().filter(|(node, _)| nodes.contains(node))
+        {
+            self.context.net.schedule(self.context.now, Event::NodeHungUp { node, generation });
         }
     }
     /// How many transactions have been acknowledged.
