@@ -33,6 +33,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) lint 2400 cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@$(stage) build 2400 cargo build --workspace --quiet --bins --tests
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
+	@$(stage) simulation-tests 600 cargo test --workspace --quiet --test history --test scenarios --test planted
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
 	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it -- --show-output
 	@$(stage) generated-files 300 $(MAKE) check-gen
@@ -62,7 +63,7 @@ check-gen: ## Fails if the generated files are not what `make gen` writes
 	@$(TARGET)/debug/crdgen | diff -u crds/yaml/auroraclusters.yaml - \
 	  || { echo "crds/yaml is out of date: run make gen" >&2; exit 1; }
 
-sim: ## Random fault scenarios of the protocol: SEEDS=N of them; SEED=x replays one
+sim: ## Random faults in a simulated cluster: SEEDS=N of them; SEED=x replays one, with SIM_TRACE=1 in full
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test -p node-sim --quiet --test random -- --nocapture
 
 e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own

@@ -34,6 +34,7 @@ use crate::ids::{
     Ballot, Epoch, Height, Key, KeyMap, Outcome, RunId, Seat, Seq, StorageId, StreamId, TxnId, Vector, Ver,
 };
 use crate::membership::{Generation, Generations};
+use crate::mistakes::{self, Mistake};
 use crate::ordering::Ordering;
 use crate::quorum::Quorum;
 use crate::txn::{SharedTxn, Txn};
@@ -226,9 +227,12 @@ impl Acceptor {
             |state: &SeatState| state.closings.iter().find(|closing| closing.epoch == state.active).cloned();
         self.seats.values().filter_map(active).collect()
     }
-    /// How far each stream is settled.
+    /// How far each stream is settled. A stream whose beginning this node has not heard of is not among them,
+    /// even if it knows some of its decisions: peers conclude from it which closings the node has.
     pub fn settled(&self) -> Vec<(Seat, Epoch, Seq)> {
-        self.ordering.streams().map(|(id, state)| (id.seat, id.epoch, state.settled)).collect()
+        let active = |seat: Seat| self.seats.get(&seat).map_or(Epoch(0), |state| state.active);
+        let opened = self.ordering.streams().filter(|(id, _)| id.epoch <= active(id.seat));
+        opened.map(|(id, state)| (id.seat, id.epoch, state.settled)).collect()
     }
     /// Forgets versions of the overlay that the rows have as well: a checkpoint repeats some of them.
     pub fn forget_applied(&mut self, rows: &mut dyn Rows) {
@@ -307,10 +311,18 @@ impl Acceptor {
         self.drain(out);
     }
 
+    /// What is known of a transaction that somebody asks about.
+    fn known(&self, txn: TxnId) -> Option<Settled> {
+        match mistakes::made(Mistake::DecisionForgotten) {
+            true => None,
+            false => self.ordering.outcome(txn),
+        }
+    }
+
     // ---- fast votes (section 4) ----
 
     fn propose(&mut self, txn: SharedTxn, rows: &mut dyn Rows, out: &mut Vec<Action>) {
-        if let Some(settled) = self.ordering.outcome(txn.id) {
+        if let Some(settled) = self.known(txn.id) {
             if settled == Settled::Decided(Outcome::Commit) {
                 self.decide(txn.id, Outcome::Commit, Some(txn.clone()), out); // the record may have been missing
             }
@@ -338,6 +350,9 @@ impl Acceptor {
 
     fn judge(&self, txn: &Txn, rows: &mut dyn Rows) -> Vote {
         if self.stale_writes(txn, rows) {
+            return Vote::Stale;
+        }
+        if mistakes::made(Mistake::BaseNotLearnt) && self.lacks_base(txn, rows) {
             return Vote::Stale;
         }
         let newer = |key: &Key, height: Height, rows: &mut dyn Rows| {
@@ -382,8 +397,20 @@ impl Acceptor {
         txn.writes.iter().any(|write| stale(write, rows))
     }
 
+    /// Whether this node has not heard yet of a version that the transaction replaces.
+    fn lacks_base(&self, txn: &Txn, rows: &mut dyn Rows) -> bool {
+        let lacks = |write: &crate::txn::Write, rows: &mut dyn Rows| {
+            let height = write.base.map_or(Height(0), |base| base.height);
+            self.latest(&write.key, rows).map_or(Height(0), |latest| latest.height) < height
+        };
+        txn.writes.iter().any(|write| lacks(write, rows))
+    }
+
     /// A proposal or an accept certifies its bases: their writers committed.
     fn learn_bases(&mut self, txn: &Txn, rows: &mut dyn Rows, out: &mut Vec<Action>) {
+        if mistakes::made(Mistake::BaseNotLearnt) {
+            return;
+        }
         let writes = txn.writes.iter().map(|write| (&write.key, write.base));
         let checks = txn.checks.iter().map(|check| (&check.key, check.base));
         for (key, base) in writes.chain(checks) {
@@ -423,7 +450,7 @@ impl Acceptor {
         rows: &mut dyn Rows,
         out: &mut Vec<Action>,
     ) {
-        if let Some(settled) = self.ordering.outcome(txn) {
+        if let Some(settled) = self.known(txn) {
             if let (Settled::Decided(Outcome::Commit), Some(body)) = (settled, body) {
                 self.decide(txn, Outcome::Commit, Some(body), out);
             }
@@ -461,7 +488,7 @@ impl Acceptor {
     }
 
     fn prepare(&mut self, txn: TxnId, ballot: Ballot, body: Option<SharedTxn>, out: &mut Vec<Action>) {
-        if let Some(settled) = self.ordering.outcome(txn) {
+        if let Some(settled) = self.known(txn) {
             return out.push(Action::Reply(Reply::Settled { txn, settled }));
         }
         let promised = self.promised(txn);

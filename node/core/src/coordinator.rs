@@ -172,7 +172,8 @@ pub struct Coordinator {
     closing: Option<Closing>,
     next: Seq,
     open: BTreeMap<TxnId, Open>,
-    applied: Option<Position>,
+    /// What this instance has applied, as far as it has said.
+    followed: Vector,
     /// Up to here the feed has left out own transactions that were open.
     jumped: Position,
     recoveries: BTreeMap<TxnId, Recovery>,
@@ -198,7 +199,7 @@ impl Coordinator {
             closing: None,
             next: Seq(1),
             open: BTreeMap::new(),
-            applied: None,
+            followed: Vector::new(),
             jumped: Position::default(),
             recoveries: BTreeMap::new(),
             fencing: None,
@@ -260,6 +261,13 @@ impl Coordinator {
         for (txn, recovery) in &self.recoveries {
             out.extend(recovery.request(*txn).map(|request| Action::Send(node, request)));
         }
+        // Decisions were lost with the connection, and the node may have forgotten some: it notes them lazily.
+        // If all nodes have, nobody else knows them, and the stream stands still.
+        for txn in &self.resolved_order {
+            if let Some(outcome) = self.resolved.get(txn).copied() {
+                out.push(Action::Send(node, Request::Decide { txn: *txn, outcome, body: None }));
+            }
+        }
         if let Some(fencing) = &self.fencing {
             out.extend(fencing.request(self.run).map(|request| Action::Send(node, request)));
         }
@@ -308,12 +316,16 @@ impl Coordinator {
         }
         self.start_recovery(txn, None, patience, out);
     }
-    /// The feed has come this far: transactions up to there need no recovery any more. An own one that is
-    /// still open does: nobody else tells what became of it.
-    pub fn observe(&mut self, ordered: &Vector) {
+    /// The feed has come this far, and is applied: transactions up to there need no recovery any more. An own
+    /// one that is still open does: nobody else tells what became of it. Own ones that waited for what they
+    /// depend on may be applied now.
+    pub fn observe(&mut self, ordered: &Vector, now: Millis, out: &mut Vec<Action>) {
+        self.now = now;
+        self.followed.join(ordered);
         let open = &self.open;
         self.recoveries
             .retain(|txn, recovery| recovery.needed() || open.contains_key(txn) || !ordered.sees(*txn));
+        self.advance_own(out);
     }
     /// The feed reports own transactions as decided (a recoverer was faster, or the seat was lost). Those
     /// that it passes over were aborted.
@@ -336,6 +348,7 @@ impl Coordinator {
     /// The feed left out everything up to here: what became of own transactions in it has to be asked.
     pub fn observe_jump(&mut self, to: &Vector, now: Millis, out: &mut Vec<Action>) {
         self.now = now;
+        self.followed.join(to);
         let left_out: Vec<TxnId> = self.open.keys().filter(|txn| to.sees(**txn)).copied().collect();
         for txn in left_out {
             self.jumped = self.jumped.max(txn.position());
@@ -625,11 +638,15 @@ impl Coordinator {
         self.recovery_unblocked(txn, outcome, out);
     }
 
-    /// Hands out the decided prefix of the own stream.
+    /// Hands out the decided prefix of the own stream, as far as everything it depends on is applied here: a
+    /// row that it has read may be ahead of the feed, and a snapshot must not show an effect without its cause.
     fn advance_own(&mut self, out: &mut Vec<Action>) {
         let mut hole: Option<TxnId> = None;
         while let Some(first) = self.open.first_entry() {
             let Phase::Decided(outcome) = first.get().phase else { break };
+            if outcome == Outcome::Commit && !self.followed.covers(&first.get().txn.deps) {
+                break;
+            }
             let (txn, open) = first.remove_entry();
             match outcome {
                 Outcome::Abort => hole = Some(txn),
@@ -641,7 +658,7 @@ impl Coordinator {
                     }
                 }
             }
-            self.applied = Some(txn.position());
+            self.followed.advance(txn.seat, txn.position());
         }
         if let Some(txn) = hole {
             out.push(Action::Apply(FeedItem::Advance { seat: txn.seat, to: txn.position() }));

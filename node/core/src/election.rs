@@ -18,7 +18,8 @@ use crate::wire::{InstanceInfo, Role, SeatInfo};
 pub const WRITER_SEAT: Seat = Seat(0);
 /// A writer that a storage node has not heard for this long is silent.
 pub const SILENT_MS: u32 = 1_500;
-/// A writer serves reads only if a read quorum answered a heartbeat sent within this time. Shorter than
+/// A writer serves reads only if a write quorum answered a heartbeat sent within this time: it meets every read
+/// quorum that does not hear the writer. Shorter than
 /// [`SILENT_MS`], so that it has stopped before anybody campaigns.
 pub const LEASE_MS: Millis = 1_000;
 /// How much longer each rank of candidates waits.

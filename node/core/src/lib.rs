@@ -14,6 +14,7 @@
 //! | [`membership`] | which disk stands behind a storage node's number |
 //! | [`locks`] | local row locks, waits and deadlocks |
 //! | [`cache`] | blocks of rows with version chains |
+//! | [`mistakes`] | nothing: breaks a rule where a test asks for it |
 //! | [`wire`] | messages as bytes |
 
 pub mod acceptor;
@@ -23,6 +24,7 @@ pub mod election;
 pub mod ids;
 pub mod locks;
 pub mod membership;
+pub mod mistakes;
 pub mod ordering;
 pub mod quorum;
 pub mod txn;

@@ -1,13 +1,24 @@
 //! A deterministic world around `node-core`: storage nodes, instances, clients and a bad network, all driven
 //! by one seed.
 //!
-//! Messages are lost, delayed, reordered and duplicated; storage nodes crash and lose what they had not yet
-//! made durable; instances crash and come back as a new run. An oracle that sees everything checks after
-//! every step that decisions never change and that no two committed transactions fill one slot, and, once
-//! every fault is healed, that all nodes agree, that what was acknowledged is there and what was refused is not.
+//! `docs/rfcs/0003-simulation.md` says what is simulated, what is checked and what is not. In short: the very
+//! code of `node-core` that ships decides; [`storage`] and [`instance`] stand for the shells around it;
+//! [`net`], [`disk`] and [`rows`] fail; [`oracle`] looks at every step, and [`history`] at what clients saw.
 
+mod context;
+mod disk;
+mod faults;
+pub mod history;
+mod instance;
+mod net;
+mod oracle;
 mod random;
+mod rows;
+mod storage;
 mod world;
 
+pub use faults::{Faults, Plant};
+pub use net::Place;
+pub use oracle::Report;
 pub use random::Random;
-pub use world::{Faults, Report, World};
+pub use world::{Setup, World};

@@ -20,6 +20,10 @@ impl Random {
     pub fn below(&mut self, end: u64) -> u64 {
         self.any() % end
     }
+    /// A number from `from` to `to`, both included.
+    pub fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from + 1)
+    }
     /// True `percent` times of a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent

@@ -1,50 +1,70 @@
 //! Many seeds: `make sim SEEDS=N`; one again: `make sim SEED=x`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use node_core::quorum::Mode;
-use node_sim::{Faults, Random, Report, World};
-
-fn run(seed: u64) -> Report {
-    let mut random = Random::new(seed ^ 0x5eed);
-    let mode = if random.chance(60) { Mode::MultiMaster } else { Mode::SingleMaster };
-    let nodes = if random.chance(50) { 3 } else { 6 };
-    let instances = 1 + random.below(3) as usize;
-    let faults = Faults {
-        lost: random.below(20),
-        twice: random.below(10),
-        node_crash: random.below(40),
-        instance_crash: random.below(30),
-        cut: random.below(100),
-    };
-    World::new(seed, nodes, instances, mode, faults).run(1500)
-}
+use node_sim::{Report, Setup, World};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
+#[derive(Default)]
+struct Tally {
+    total: Report,
+    failed: Vec<u64>,
+    told: Option<Instant>,
+}
+
 #[test]
 fn what_is_acknowledged_survives_and_what_is_refused_never_appears() {
     if let Some(seed) = number("SEED") {
-        let report = run(seed);
+        let mut setup = Setup::random(seed);
+        setup.trace = number("SIM_TRACE").is_some();
+        println!("{setup:#?}");
+        let report = World::new(seed, setup).run();
         println!("seed {seed}: {report:?}");
         return;
     }
-    let seeds = number("SEEDS").unwrap_or(400);
-    let mut failed = Vec::new();
-    let mut total = Report::default();
-    for seed in 0..seeds {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(report) => {
-                total.committed += report.committed;
-                total.aborted += report.aborted;
-                total.crashes += report.crashes;
+    let seeds = number("SEEDS").unwrap_or(200);
+    let first = number("FIRST_SEED").unwrap_or(0);
+    let started = Instant::now();
+    let next = AtomicU64::new(0);
+    let tally = Mutex::new(Tally { told: Some(started), ..Tally::default() });
+    let work = || {
+        loop {
+            let done = next.fetch_add(1, Ordering::Relaxed);
+            if done >= seeds {
+                return;
             }
-            Err(_) => failed.push(seed),
+            let seed = first + done;
+            let result = catch_unwind(AssertUnwindSafe(|| World::new(seed, Setup::random(seed)).run()));
+            let mut tally = tally.lock().expect("nobody panics while holding it");
+            match result {
+                Ok(report) => tally.total += report,
+                Err(_) => {
+                    println!("seed {seed} failed");
+                    tally.failed.push(seed);
+                }
+            }
+            if tally.told.is_some_and(|told| told.elapsed() > Duration::from_secs(10)) {
+                tally.told = Some(Instant::now());
+                println!("{done} of {seeds} seeds, {} failed", tally.failed.len());
+            }
         }
-    }
-    println!("{total:?}");
-    println!("{seeds} seeds, {} failed", failed.len());
-    assert!(failed.is_empty(), "replay with SEED=<seed> make sim: {failed:?}");
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let tally = tally.into_inner().expect("nobody panicked while holding it");
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{:?}", tally.total);
+    println!("{seconds:.1} s, {:.0} seeds/s", seeds as f64 / seconds);
+    println!("{seeds} seeds, {} failed", tally.failed.len());
+    assert!(tally.failed.is_empty(), "replay with make sim SEED=<seed>: {:?}", tally.failed);
 }

@@ -242,3 +242,15 @@ fn a_new_disk_is_bound_by_what_the_reporters_promised_about_a_seat() {
     let rival = Request::Fence { seat, epoch, run: RunId(8), ballot: ballot(9) };
     assert!(matches!(new.ask(rival).as_slice(), [Reply::FenceNack { .. }]));
 }
+
+#[test]
+fn a_node_that_has_not_heard_of_an_epoch_does_not_claim_its_stream() {
+    let mut node = Node::new();
+    let first = txn(id(0, 1), &[("a", None)], &[]);
+    node.ask(Request::Decide { txn: first.id, outcome: Outcome::Commit, body: Some(first.clone()) });
+    assert_eq!(node.acceptor.settled(), vec![], "a peer would take it for one that has the closing");
+    let (seat, epoch, run, ballot) = (Seat(0), Epoch(1), RunId(1), Ballot { round: 2, proposer: RunId(1) });
+    let closing = Closing { seat, epoch, run, ballot, settled: vec![], listed: vec![], bodies: vec![] };
+    node.ask(Request::Activated(closing));
+    assert_eq!(node.acceptor.settled(), vec![(seat, epoch, Seq(1))]);
+}

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Action, Coordinator, Millis, Nodes, PROMISE_GRACE_MS, RESEND_MS, each};
 use crate::ids::{Ballot, Outcome, StorageId, TxnId};
+use crate::mistakes::{self, Mistake};
 use crate::txn::SharedTxn;
 use crate::wire::{Promise, Request};
 
@@ -212,7 +213,8 @@ impl Coordinator {
             return Choice::Propose(value);
         }
         let accepts = promises.values().filter(|promise| promise.vote == Some(true)).count();
-        if !self.quorum.must_commit(promises.len(), accepts) {
+        let must_commit = self.quorum.must_commit(promises.len(), accepts);
+        if !must_commit || mistakes::made(Mistake::SkipMustCommit) {
             return Choice::Propose(Outcome::Abort);
         }
         if !recovery.told {

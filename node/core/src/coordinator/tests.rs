@@ -141,6 +141,46 @@ fn a_later_commit_waits_for_the_earlier_one_of_the_stream() {
     assert_eq!(order, vec![7, 8]);
 }
 
+#[test]
+fn a_commit_waits_until_what_it_depends_on_is_applied_here() {
+    let (mut coordinator, first) = proposed(Mode::SingleMaster, 3);
+    let mut out = Vec::new();
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn: first, vote: Vote::Accept }, 1, &mut out);
+    }
+    let (other, to) = (Seat(1), Position { epoch: Epoch(1), seq: Seq(5) });
+    let mut deps = Vector::new();
+    deps.advance(other, to);
+    let write = Write { key: Bytes::from_static(b"other"), base: None, value: None };
+    coordinator.propose(Proposal { ticket: 8, deps, writes: vec![write], checks: vec![] }, 1, &mut out);
+    let second = TxnId { seq: Seq(2), ..first };
+    out.clear();
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn: second, vote: Vote::Accept }, 2, &mut out);
+    }
+    let applies = |out: &[Action]| out.iter().any(|action| matches!(action, Action::Apply(_)));
+    assert!(!applies(&out) && finishes(&out).is_empty(), "its effect would be seen before its cause");
+    let mut applied = Vector::new();
+    applied.advance(other, to);
+    coordinator.observe(&applied, 3, &mut out);
+    assert!(applies(&out));
+    assert_eq!(finishes(&out), vec![(8, true)]);
+}
+
+#[test]
+fn a_node_that_comes_back_is_told_the_decisions_it_may_have_forgotten() {
+    let (mut coordinator, txn) = proposed(Mode::SingleMaster, 3);
+    let mut out = Vec::new();
+    for node in 0..2 {
+        coordinator.reply(StorageId(node), Reply::Voted { txn, vote: Vote::Accept }, 1, &mut out);
+    }
+    coordinator.node_down(StorageId(1), 2, &mut out);
+    out.clear();
+    coordinator.node_up(StorageId(1), 3, &mut out);
+    let decide = Request::Decide { txn, outcome: Outcome::Commit, body: None };
+    assert!(out.contains(&Action::Send(StorageId(1), decide)));
+}
+
 /// A second proposal of the same stream.
 fn second_proposal(coordinator: &mut Coordinator, first: TxnId, out: &mut Vec<Action>) -> SharedTxn {
     let write = Write { key: Bytes::from_static(b"other"), base: None, value: None };
@@ -187,7 +227,7 @@ fn what_the_feed_left_out_is_asked_for_and_not_taken_for_aborted() {
     assert!(out.iter().any(|action| matches!(action, Action::Broadcast(Request::Prepare { .. }))));
     out.clear();
     coordinator.observe_own(&FeedItem::Commit(second), 3, &mut out);
-    coordinator.observe(&at);
+    coordinator.observe(&at, 2, &mut Vec::new());
     assert_eq!(finishes(&out), vec![]);
     let settled = Settled::Decided(Outcome::Commit);
     coordinator.reply(StorageId(0), Reply::Settled { txn: first, settled }, 4, &mut out);

@@ -371,7 +371,9 @@ impl Driver {
         }
         let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(at) = heard.get(self.thread.config.quorum.read() - 1) {
+        // A replica campaigns when a read quorum does not hear the writer. Of six nodes three and three need not
+        // meet; a write quorum meets every read quorum.
+        if let Some(at) = heard.get(self.thread.config.quorum.write() - 1) {
             self.thread.lease.quorum_at.fetch_max(*at, Ordering::AcqRel);
         }
     }
@@ -393,7 +395,10 @@ impl Driver {
         self.flush_applies();
         self.follower.apply(items);
         self.follower.low_water(low);
-        self.coordinator.observe(&self.follower.applied());
+        let mut actions = Vec::new();
+        self.coordinator.observe(&self.follower.applied(), now, &mut actions);
+        self.perform(actions);
+        self.flush_applies();
     }
 
     // ---- what sessions ask ----
