@@ -7,6 +7,8 @@ NODE := $(TARGET)/debug/borealis-node
 MANIFEST ?= examples/single-master.yaml
 SEED ?=
 SEEDS ?=
+MODE ?= single-master
+SECONDS ?= 60
 stage := .ci/stage
 
 help: ## Lists the targets
@@ -35,6 +37,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
 	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it
+	@$(stage) checker 600 $(MAKE) checker
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) kubernetes-tools 2700 e2e/run.sh build
 	@$(stage) charts 300 charts/check.sh
@@ -65,6 +68,16 @@ check-gen: ## Fails if the generated files are not what `make gen` writes
 sim: ## Random fault scenarios of the protocol: SEEDS=N of them; SEED=x replays one
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test -p node-sim --quiet --test random -- --nocapture
 
+# The same choice of packages as `make build` and `make test` have, so that nothing is built twice.
+faults: ## Random faults under load, and a verdict about what clients saw: MODE=single-master|multi-master|kubernetes, SECONDS=N, SEED=x
+	@if [ "$(MODE)" = kubernetes ]; then FAULT_SECONDS=$(SECONDS) FAULT_SEED=$(SEED) e2e/run.sh faults; else \
+	  cargo build --quiet --workspace --bins --tests && \
+	  $(TARGET)/debug/e2e-check playground --mode $(MODE) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)); fi
+
+checker: ## A short `make faults` in each mode of the playground
+	@$(MAKE) faults MODE=single-master SECONDS=40
+	@$(MAKE) faults MODE=multi-master SECONDS=40
+
 e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own
 	@$(stage) kubernetes 1800 e2e/run.sh
 
@@ -74,4 +87,4 @@ bench: ## Measures Borealis next to MariaDB and Galera on this machine
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: e2e help setup build demo playground test check fix gen check-gen sim bench slow-test
+.PHONY: checker e2e faults help setup build demo playground test check fix gen check-gen sim bench slow-test

@@ -16,13 +16,13 @@ const LEASE_AND_SLACK: Duration = Duration::from_millis(2_500);
 /// Between two reads of the old writer.
 const PACE: Duration = Duration::from_millis(5);
 
-/// Reads all the time until the connection closes; the time of the last answer and what it said.
-fn read_until_closed(mut connection: Conn, stop: &mpsc::Receiver<()>) -> Option<(Instant, i64)> {
-    let mut last = None;
+/// Reads all the time until the connection closes; when the last answer came.
+fn read_until_closed(mut connection: Conn, stop: &mpsc::Receiver<()>) -> Instant {
+    let mut last = Instant::now();
     while stop.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
         let read: mysql::Result<Option<i64>> = connection.query_first("SELECT COUNT(*) FROM journal");
         match read {
-            Ok(count) => last = Some((Instant::now(), count.expect("a count"))),
+            Ok(_) => last = Instant::now(),
             Err(_) => return last,
         }
     }
@@ -40,7 +40,9 @@ fn the_writer_is_cut_off(more: &[&str]) {
     let writer = cluster.writer();
     let load = Load::start(cluster.address("cluster"), 1);
     load.wait_for_more(50);
-    let old = cluster.connect(&writer);
+    let mut old = cluster.connect(&writer);
+    // Its rows are in the writer's cache from here on: what stops it later is nothing but the lease.
+    value(&mut old, "SELECT COUNT(*) FROM journal");
     let (stop, stopped) = mpsc::channel();
     let reader = std::thread::spawn(move || read_until_closed(old, &stopped));
 
@@ -57,8 +59,8 @@ fn the_writer_is_cut_off(more: &[&str]) {
     load.wait_for_more(50);
     // The demotion has closed it; the order to stop is for a test that fails.
     stop.send(()).ok();
-    let (last, _) = reader.join().expect("it does not panic").expect("it read while it was the writer");
-    assert!(last < cut + LEASE_AND_SLACK, "the old writer served a read {:?} after the cut", last - cut);
+    let late = reader.join().expect("it does not panic").saturating_duration_since(cut);
+    assert!(late < LEASE_AND_SLACK, "the old writer served a read {late:?} after the cut");
     let seen = load.stop();
     println!("cut {more:?}: {} writes, longest gap {:?}", seen.acknowledged.len(), seen.longest_gap);
     assert_all_there(&cluster, "cluster", &seen);
