@@ -34,7 +34,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) format 120 cargo fmt --all --check
 	@$(stage) lint 2400 cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@$(stage) build 2400 cargo build --workspace --quiet --bins --tests
-	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
+	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude node-sim
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
 	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it
 	@$(stage) checker 600 $(MAKE) checker
@@ -46,7 +46,7 @@ test: setup ## Everything that continuous integration checks
 check: ## The part of `make test` that needs no processes: format, lints, unit tests, generated files, dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo test --workspace --quiet --exclude node --exclude e2e
+	cargo test --workspace --quiet --exclude node
 	$(MAKE) check-gen
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 

@@ -121,6 +121,16 @@ fn levels(a: &mut Conn, b: &mut Conn) {
     run(a, "SET SESSION transaction_isolation = 'REPEATABLE-READ'");
 }
 
+/// A duplicate key undoes its statement, not the transaction.
+fn an_error_of_one_statement(a: &mut Conn) {
+    reset(a);
+    run(a, "BEGIN");
+    run(a, "INSERT INTO t VALUES (5, 5)");
+    assert_eq!(code(&a.query_drop("INSERT INTO t VALUES (6, 6), (1, 1)")), Some(1062));
+    run(a, "COMMIT");
+    assert_eq!(value(a, "SELECT SUM(id) FROM t"), 1 + 5);
+}
+
 /// What is alike on one instance and on two.
 fn everywhere(a: &mut Conn, b: &mut Conn) {
     repeatable_read(a, b);
@@ -133,6 +143,7 @@ fn everywhere(a: &mut Conn, b: &mut Conn) {
     }
     no_gap_locks(a, b);
     levels(a, b);
+    an_error_of_one_statement(a);
 }
 
 #[test]
