@@ -346,7 +346,7 @@ single_master() {
 # under_faults CLUSTER: breaks it at random while clients outside use it, and judges what they saw.
 under_faults() {
   "$target/e2e-check" kubernetes --namespace $namespace --cluster "$1" --through "$outside" \
-    --seconds "${FAULT_SECONDS:-40}" ${FAULT_SEED:+--seed "$FAULT_SEED"} | tee /dev/fd/3
+    --seconds "${FAULT_SECONDS:-40}" ${FAULT_SEED:+--seed "$FAULT_SEED"} | tee >(cat >&3)
   [ "${PIPESTATUS[0]}" = 0 ]
 }
 faults() {

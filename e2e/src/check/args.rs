@@ -58,7 +58,7 @@ pub(crate) struct RunArgs {
     /// How long the cluster may take to serve again after the last fault, in seconds.
     #[arg(long, default_value_t = 90)]
     pub(crate) patience: u64,
-    /// Where to write the lists' history; without it only if there is an anomaly.
+    /// Where to write the lists' history; without it a temporary file, and only if there is an anomaly.
     #[arg(long, value_name = "FILE")]
     pub(crate) history: Option<PathBuf>,
 }

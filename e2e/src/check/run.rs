@@ -7,7 +7,7 @@ use super::args::RunArgs;
 use super::clients::{bank, ledger, lists};
 use super::cluster::{Cluster, ClusterError, Doors};
 use super::connect::Way;
-use super::faults::{FaultKind, Plan};
+use super::faults::{FaultKind, Plan, Victims};
 use super::shared::Shared;
 use super::verdict::{self, Work};
 use super::{CheckError, end, say};
@@ -81,7 +81,7 @@ pub(super) fn run(cluster: &dyn Cluster, kinds: &[FaultKind], args: &RunArgs) ->
     let names: Vec<String> = doors.instances.iter().map(|(name, _)| name.clone()).collect();
     let (history, anomalies) = verdict::judge(work, names, cluster.members().single_master, &end);
     if args.history.is_some() || !anomalies.is_empty() {
-        let default = || format!("e2e-check-{seed}.json").into();
+        let default = || std::env::temp_dir().join(format!("e2e-check-{seed}.json"));
         verdict::write(&history, &args.history.clone().unwrap_or_else(default))?;
     }
     Ok(verdict::print(&shared, &tally, &anomalies, jobs.len()))
@@ -146,9 +146,13 @@ fn strike(
         let mut struck = Vec::new();
         for strike in &round.strikes {
             let met = cluster.begin(strike)?;
-            let seconds = shared.now() / 1_000_000;
+            let from = match &strike.victims {
+                Victims::Partly(_, others) => format!(" from {}", others.join(" ")),
+                Victims::Named(_) | Victims::Writer => String::new(),
+            };
             say(&format!(
-                "{seconds:>5} s  {} {:?} {} for {} ms",
+                "{:>5} s  {} {:?} {}{from} for {} ms",
+                shared.now() / 1_000_000,
                 strike.kind.name(),
                 strike.deed,
                 met.join(" "),
