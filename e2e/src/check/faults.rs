@@ -165,10 +165,11 @@ impl Plan {
             FaultKind::StopInstance | FaultKind::StopStorage => Deed::Stop,
             FaultKind::PauseInstance | FaultKind::PauseStorage => Deed::Pause,
             FaultKind::CutInstance | FaultKind::CutPartly | FaultKind::CutStorage => cut,
-            FaultKind::Zone => match self.kinds.iter().any(|kind| kind.cuts_or_pauses()) {
-                true => *self.random.pick(&[Deed::Kill, Deed::Pause, cut]),
-                false => Deed::Kill,
-            },
+            // Where nothing else may pause or cut, neither may these.
+            FaultKind::Zone | FaultKind::Quorum if !self.kinds.iter().any(|kind| kind.cuts_or_pauses()) => {
+                Deed::Kill
+            }
+            FaultKind::Zone => *self.random.pick(&[Deed::Kill, Deed::Pause, cut]),
             FaultKind::Quorum => *self.random.pick(&[Deed::Kill, Deed::Pause]),
         };
         let victims = match kind {
@@ -279,10 +280,11 @@ mod tests {
 
     #[test]
     fn only_the_kinds_asked_for_occur() {
-        let mut plan = plan(3, &[FaultKind::KillInstance, FaultKind::Zone]);
+        let kinds = [FaultKind::KillInstance, FaultKind::Zone, FaultKind::Quorum, FaultKind::All];
+        let mut plan = plan(3, &kinds);
         for _ in 0..200 {
             for strike in plan.round().strikes {
-                assert!([FaultKind::KillInstance, FaultKind::Zone].contains(&strike.kind));
+                assert!(kinds.contains(&strike.kind));
                 assert_eq!(strike.deed, Deed::Kill, "nothing of what was asked for pauses or cuts");
             }
         }

@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::super::faults::{Deed, Members, Strike, Victims};
 use super::{Cluster, ClusterError, Door, Doors, persist, run};
 
+/// How long a deleted pod may take to be there and ready again.
+const POD_PATIENCE: Duration = Duration::from_secs(90);
+
 /// How connections from here reach a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Through {
@@ -161,9 +164,12 @@ impl Cluster for Kubernetes {
         Ok(met)
     }
 
-    fn end(&self, _strike: &Strike, _met: &[String]) -> Result<(), ClusterError> {
-        // Kubernetes has begun to end it already.
-        Ok(())
+    fn end(&self, _strike: &Strike, met: &[String]) -> Result<(), ClusterError> {
+        // Kubernetes ends it; the next fault may come once it has, so that no quorum is missing for long.
+        let pods: Vec<String> = met.iter().map(|name| format!("pod/{name}")).collect();
+        let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
+        let words = [&["wait", "--for=condition=Ready", "--timeout=5s"][..], &pods[..]].concat();
+        persist(POD_PATIENCE, || run(&mut self.kubectl(&words)).map(drop))
     }
 
     fn mend(&self, patience: Duration) -> Result<(), ClusterError> {
