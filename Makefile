@@ -7,6 +7,8 @@ NODE := $(TARGET)/debug/borealis-node
 MANIFEST ?= examples/single-master.yaml
 SEED ?=
 SEEDS ?=
+MODE ?= single-master
+SECONDS ?= 60
 stage := .ci/stage
 
 help: ## Lists the targets
@@ -32,10 +34,11 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) format 120 cargo fmt --all --check
 	@$(stage) lint 2400 cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@$(stage) build 2400 cargo build --workspace --quiet --bins --tests
-	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
+	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude node-sim
 	@$(stage) simulation-tests 600 cargo test --workspace --quiet --test history --test scenarios --test planted
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
 	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it -- --show-output
+	@$(stage) checker 600 $(MAKE) checker
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) kubernetes-tools 2700 e2e/run.sh build
 	@$(stage) charts 300 charts/check.sh
@@ -44,7 +47,7 @@ test: setup ## Everything that continuous integration checks
 check: ## The part of `make test` that needs no processes: format, lints, unit tests, generated files, dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo test --workspace --quiet --exclude node --exclude e2e
+	cargo test --workspace --quiet --exclude node
 	$(MAKE) check-gen
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 
@@ -66,6 +69,16 @@ check-gen: ## Fails if the generated files are not what `make gen` writes
 sim: ## Random faults in a simulated cluster: SEEDS=N of them; SEED=x replays one, with SIM_TRACE=1 in full
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test -p node-sim --quiet --test random -- --nocapture
 
+# The same choice of packages as `make build` and `make test` have, so that nothing is built twice.
+faults: ## Random faults under load, and a verdict about what clients saw: MODE=single-master|multi-master|kubernetes, SECONDS=N, SEED=x
+	@if [ "$(MODE)" = kubernetes ]; then FAULT_SECONDS=$(SECONDS) FAULT_SEED=$(SEED) e2e/run.sh faults; else \
+	  cargo build --quiet --workspace --bins --tests && \
+	  $(TARGET)/debug/e2e-check playground --mode $(MODE) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)); fi
+
+checker: ## A short `make faults` in each mode of the playground
+	@$(MAKE) faults MODE=single-master SECONDS=40
+	@$(MAKE) faults MODE=multi-master SECONDS=40
+
 e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own
 	@$(stage) kubernetes 1800 e2e/run.sh
 
@@ -81,4 +94,4 @@ bench-failover: ## Measures failover: SIGKILL, SIGTERM and SIGSTOP of the writer
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: bench bench-bounds bench-failover build check check-gen demo e2e fix gen help playground setup sim slow-test test
+.PHONY: bench bench-bounds bench-failover build check checker check-gen demo e2e faults fix gen help playground setup sim slow-test test

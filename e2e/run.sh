@@ -5,7 +5,8 @@
 # The Kubernetes: KUBECONFIG if it is set; else kind, where Docker works; else e2e/cluster, as root. The images:
 # BOREALIS_IMAGE and BOREALIS_CLIENT_IMAGE, if set, are used as they are; otherwise both are made of the programs
 # in ${CARGO_TARGET_DIR:-target}/debug and loaded. E2E_KEEP=1 leaves everything up.
-# `run.sh NAME...` runs only the named groups: manifests, small, multi_master, single_master. `run.sh build` only
+# `run.sh NAME...` runs only the named groups: manifests, small, multi_master, single_master, faults (random ones, for
+# FAULT_SECONDS in each mode, from FAULT_SEED). `run.sh build` only
 # builds the Kubernetes that they will run on, if it has to be built (once per machine).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd); root=$here/..
@@ -13,7 +14,7 @@ target=${CARGO_TARGET_DIR:-$root/target}/debug
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/borealis/bin
 namespace=borealis-e2e system=borealis-system
 image=${BOREALIS_IMAGE:-localhost/borealis:e2e} client_image=${BOREALIS_CLIENT_IMAGE:-localhost/borealis-client:e2e}
-groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(manifests small multi_master single_master)
+groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(manifests small multi_master single_master faults)
 passed=0 failed=0 skipped=0 kind_name='' own='' outside=nodeport
 work=$(mktemp -d)
 
@@ -340,6 +341,24 @@ single_master() {
   instance_gone() { ! k get service shop-3 && ! k get pod shop-3; }
   expect "shop: the removed instance's endpoint is gone" wait_until 60 "shop-3 is gone" instance_gone
   expect "shop: deletion leaves only the volumes" delete_cluster shop
+}
+
+# under_faults CLUSTER: breaks it at random while clients outside use it, and judges what they saw.
+under_faults() {
+  "$target/e2e-check" kubernetes --namespace $namespace --cluster "$1" --through "$outside" \
+    --seconds "${FAULT_SECONDS:-40}" ${FAULT_SEED:+--seed "$FAULT_SEED"} | tee >(cat >&3)
+  [ "${PIPESTATUS[0]}" = 0 ]
+}
+faults() {
+  local pair
+  exec 3>&1 # What `expect` takes as a test's output is shown as it comes, too: long runs say how far they are.
+  for pair in single-master:shop multi-master:orders; do
+    expect "${pair#*:} is Ready" apply_example "${pair%:*}" "${pair#*:}" || continue
+    open_to_outside "${pair#*:}"
+    expect "${pair#*:}: nothing is lost or wrong under random faults" under_faults "${pair#*:}"
+    expect "${pair#*:}: deletion leaves only the volumes" delete_cluster "${pair#*:}"
+    k delete pvc -l "app.kubernetes.io/instance=${pair#*:}" >/dev/null
+  done
 }
 
 find_kubernetes

@@ -7,6 +7,7 @@ use std::path::Path;
 use crds::cluster::Mode;
 
 use crate::layout::Layout;
+use crate::links::Network;
 use crate::ports::{self, Block, PortsError};
 use crate::process::CommandLine;
 use crate::topology::{Instance, StorageNode, Topology};
@@ -58,8 +59,12 @@ impl Addresses {
         Ok(Addresses { cluster: endpoint(0), reader: endpoint(1), instances, storage })
     }
 
-    fn storage_list(&self) -> String {
-        self.storage.iter().map(|pair| pair.serve.to_string()).collect::<Vec<_>>().join(",")
+    /// The storage nodes' addresses as a member is to use them: through its links where the network can be cut.
+    fn storage_list(&self, member: &str, topology: &Topology, network: Option<&Network>) -> String {
+        let address = |(pair, node): (&Pair, &StorageNode)| {
+            network.and_then(|network| network.address(member, &node.name)).unwrap_or(pair.serve).to_string()
+        };
+        self.storage.iter().zip(&topology.storage).map(address).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -70,6 +75,7 @@ pub(crate) fn storage_line(
     node: &StorageNode,
     addresses: &Addresses,
     layout: &Layout,
+    network: Option<&Network>,
 ) -> CommandLine {
     let pair = addresses.storage[usize::from(node.id)];
     let options = [
@@ -77,7 +83,7 @@ pub(crate) fn storage_line(
         ("--cluster", topology.name.clone().into()),
         ("--mode", topology.mode.argument().into()),
         ("--nodes", topology.storage.len().to_string().into()),
-        ("--peers", addresses.storage_list().into()),
+        ("--peers", addresses.storage_list(&node.name, topology, network).into()),
         ("--data-dir", layout.storage_dir(&node.name).into_os_string()),
         ("--listen", pair.serve.to_string().into()),
         ("--http", pair.http.to_string().into()),
@@ -95,12 +101,13 @@ pub(crate) fn instance_line(
     addresses: &Addresses,
     layout: &Layout,
     cache_bytes: Option<u64>,
+    network: Option<&Network>,
 ) -> CommandLine {
     let mut options: Vec<(&str, OsString)> = vec![
         ("--name", instance.name.clone().into()),
         ("--cluster", topology.name.clone().into()),
         ("--mode", topology.mode.argument().into()),
-        ("--storage", addresses.storage_list().into()),
+        ("--storage", addresses.storage_list(&instance.name, topology, network).into()),
         ("--listen", pair.serve.to_string().into()),
         ("--http", pair.http.to_string().into()),
         ("--zone", instance.zone.clone().into()),

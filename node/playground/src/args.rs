@@ -27,6 +27,10 @@ pub(crate) enum Command {
     Pause(NameArgs),
     /// Lets a paused process go on (SIGCONT).
     Resume(NameArgs),
+    /// Cuts a member off from the others, or from one of them; needs `up --cuttable`. Clients are not cut off.
+    Cut(CutArgs),
+    /// Ends cuts: those between two members, those of one member, or all.
+    Heal(HealArgs),
     /// Ends all processes and removes the data.
     Down(DownArgs),
 }
@@ -57,6 +61,9 @@ pub(crate) struct UpArgs {
     /// Memory for cached rows of each instance, in bytes.
     #[arg(long, value_name = "BYTES")]
     pub(crate) cache_bytes: Option<u64>,
+    /// Leads every connection between members through this process, so that `cut` can cut it. Costs some speed.
+    #[arg(long)]
+    pub(crate) cuttable: bool,
     /// How long to wait for the cluster to be ready, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) wait: u64,
@@ -87,6 +94,37 @@ pub(crate) struct NameArgs {
     /// An instance or a storage node, as `status` names it.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDir,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CutArgs {
+    /// The instance or storage node to cut off, as `status` names it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// From whom; without it from everybody that it talks to (instances talk to storage nodes only).
+    #[arg(value_name = "NAME")]
+    pub(crate) other: Option<String>,
+    /// Breaks connections and refuses new ones, so that everybody notices at once. Without it the cut is silent:
+    /// connections stay open and nothing moves.
+    #[arg(long, conflicts_with = "one_way")]
+    pub(crate) refuse: bool,
+    /// Loses only what the first NAME sends; what is sent to it arrives.
+    #[arg(long)]
+    pub(crate) one_way: bool,
+    #[command(flatten)]
+    pub(crate) data_dir: DataDir,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HealArgs {
+    /// A member whose cuts end; without it all cuts end.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Only the cuts between the first NAME and this one.
+    #[arg(value_name = "NAME")]
+    pub(crate) other: Option<String>,
     #[command(flatten)]
     pub(crate) data_dir: DataDir,
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::addresses::{self, Addresses};
-use crate::args::{DataDir, DownArgs, NameArgs, Output, StatusArgs, UpArgs};
+use crate::args::{CutArgs, DataDir, DownArgs, HealArgs, NameArgs, Output, StatusArgs, UpArgs};
 use crate::control::{self, Answer, ControlError, Order, Verb};
 use crate::forward::{self, Endpoint};
 use crate::layout::{Held, Layout, LayoutError, Record};
+use crate::links::{self, CutKind, Network};
 use crate::member::{Member, Part};
 use crate::ports::{self, Block};
 use crate::process;
@@ -73,14 +74,20 @@ fn supervise(args: &UpArgs, topology: Topology, layout: Layout, held: Held) -> R
         .then(|| forward::start(endpoints, receiver))
         .transpose()
         .map_err(system("start the endpoints"))?;
-    let members =
-        members(args, &topology, &addresses, &layout).map_err(system("find the program that runs"))?;
+    let (network, links) = match args.cuttable {
+        true => Some(network(&topology, &addresses).map_err(system("listen between the members"))?).unzip(),
+        false => (None, None),
+    };
+    let members = members(args, &topology, &addresses, &layout, network.as_ref())
+        .map_err(system("find the program that runs"))?;
+    let links = links.map(links::start).transpose().map_err(system("start the links"))?;
     let setup = Setup {
         mode: topology.mode,
         credentials: Credentials { user: topology.user, password, database: topology.database },
         layout,
         addresses,
         members,
+        network,
         routes,
         announce: !args.supervise,
         patience: Duration::from_secs(args.wait),
@@ -90,9 +97,9 @@ fn supervise(args: &UpArgs, topology: Topology, layout: Layout, held: Held) -> R
         .build()
         .map_err(system("start the runtime"))?;
     runtime.block_on(supervisor::run(setup)).map_err(Error::Supervisor)?;
-    // The routes' sender is gone with the supervisor, which ends the endpoints.
-    if let Some(forwarder) = forwarder {
-        let _ = forwarder.join();
+    // The routes' sender and the network are gone with the supervisor, which ends the endpoints and the links.
+    for thread in [forwarder, links].into_iter().flatten() {
+        let _ = thread.join();
     }
     drop((block, held));
     Ok(())
@@ -115,15 +122,29 @@ fn listen(addresses: &Addresses) -> Result<Vec<(Endpoint, std::net::TcpListener)
     wanted.into_iter().filter_map(bind).collect()
 }
 
+/// Listens between every member and every storage node.
+fn network(topology: &Topology, addresses: &Addresses) -> std::io::Result<(Network, Vec<links::Unstarted>)> {
+    let storage: Vec<_> = topology
+        .storage
+        .iter()
+        .zip(&addresses.storage)
+        .map(|(node, pair)| (node.name.clone(), pair.serve))
+        .collect();
+    let instances = topology.instances.iter().map(|instance| instance.name.clone());
+    let members: Vec<String> = instances.chain(storage.iter().map(|(name, _)| name.clone())).collect();
+    Network::listen(&members, &storage)
+}
+
 fn members(
     args: &UpArgs,
     topology: &Topology,
     addresses: &Addresses,
     layout: &Layout,
+    network: Option<&Network>,
 ) -> std::io::Result<Vec<Member>> {
     let program = process::own_program()?;
     let storage = topology.storage.iter().map(|node| {
-        let line = addresses::storage_line(&program, topology, node, addresses, layout);
+        let line = addresses::storage_line(&program, topology, node, addresses, layout, network);
         let part = Part::Storage { zone: node.zone.clone() };
         Member::new(&node.name, part, addresses.storage[usize::from(node.id)].http, line)
     });
@@ -136,6 +157,7 @@ fn members(
             addresses,
             layout,
             args.cache_bytes,
+            network,
         );
         Member::new(&instance.name, Part::Instance { mysql: pair.serve }, pair.http, line)
     });
@@ -185,6 +207,9 @@ fn start_in_background(args: &UpArgs, layout: &Layout) -> Result<Child, Error> {
     }
     if let Some(bytes) = args.cache_bytes {
         command.arg("--cache-bytes").arg(bytes.to_string());
+    }
+    if args.cuttable {
+        command.arg("--cuttable");
     }
     command.stdin(Stdio::null()).stdout(log).stderr(again).spawn().map_err(failed)
 }
@@ -237,11 +262,29 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), Error> {
     }
 }
 
+/// `cut`.
+pub(crate) fn cut(args: &CutArgs) -> Result<(), Error> {
+    let kind = if args.refuse { CutKind::Refusing } else { CutKind::Silent };
+    let (name, other) = (args.name.clone(), args.other.clone());
+    tell(&layout(&args.data_dir)?, &Order::Cut { name, other, kind, one_way: args.one_way }, PATIENCE)
+}
+
+/// `heal`.
+pub(crate) fn heal(args: &HealArgs) -> Result<(), Error> {
+    let (name, other) = (args.name.clone(), args.other.clone());
+    tell(&layout(&args.data_dir)?, &Order::Heal { name, other }, PATIENCE)
+}
+
 /// `kill`, `stop`, `start`, `pause` and `resume`.
 pub(crate) fn act(verb: Verb, args: &NameArgs) -> Result<(), Error> {
     let layout = layout(&args.data_dir)?;
     let patience = if verb == Verb::Stop { PATIENCE_END } else { PATIENCE };
-    match order(&layout, &Order::Process(verb, args.name.clone()), patience)? {
+    tell(&layout, &Order::Process(verb, args.name.clone()), patience)
+}
+
+/// Gives an order that is answered by a sentence, and prints that.
+fn tell(layout: &Layout, what: &Order, patience: Duration) -> Result<(), Error> {
+    match order(layout, what, patience)? {
         Answer::Done(text) => {
             say(&text);
             Ok(())

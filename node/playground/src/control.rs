@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
+use crate::links::CutKind;
 use crate::status::Report;
 
 /// Longest order, in bytes.
@@ -23,6 +24,24 @@ pub(crate) enum Order {
     Ready,
     /// Do something to one process.
     Process(Verb, String),
+    /// Cut a member off.
+    Cut {
+        /// Whom.
+        name: String,
+        /// From whom; everybody if nobody is named.
+        other: Option<String>,
+        /// How it shows.
+        kind: CutKind,
+        /// Only what the first one sends.
+        one_way: bool,
+    },
+    /// End cuts.
+    Heal {
+        /// Of whom; all if nobody is named.
+        name: Option<String>,
+        /// Only those between the two.
+        other: Option<String>,
+    },
     /// End everything.
     Down,
 }

@@ -3,7 +3,8 @@
 //! `up` starts one *supervisor* process per data directory ([`supervisor`]); it starts the storage nodes and the
 //! instances as child processes of the same program ([`process`]), follows what they say of themselves
 //! ([`follow`]), and in single-master mode leads connections to the writer and the replicas ([`routes`],
-//! [`forward`]), as Services would. The other commands talk to it through a socket ([`control`]).
+//! [`forward`]), as Services would. With `up --cuttable` it also stands between the members, so that the network can
+//! be cut ([`links`]). The other commands talk to it through a socket ([`control`]).
 //!
 //! Invariants:
 //! - One supervisor per data directory (a lock), and no child outlives it.
@@ -17,6 +18,7 @@ mod control;
 mod follow;
 mod forward;
 mod layout;
+mod links;
 mod member;
 mod ports;
 mod process;
@@ -104,6 +106,8 @@ pub fn run(args: &PlaygroundArgs) -> Result<(), Error> {
         Command::Start(args) => commands::act(Verb::Start, args),
         Command::Pause(args) => commands::act(Verb::Pause, args),
         Command::Resume(args) => commands::act(Verb::Resume, args),
+        Command::Cut(args) => commands::cut(args),
+        Command::Heal(args) => commands::heal(args),
         Command::Down(args) => commands::down(args),
     }
 }

@@ -6,6 +6,8 @@ use crds::cluster::Mode;
 use crds::node_api::Role;
 use serde::{Deserialize, Serialize};
 
+use crate::links::CutKind;
+
 /// A playground at one moment. The shape is relied on by others: fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -17,6 +19,9 @@ pub(crate) struct Report {
     pub(crate) credentials: Credentials,
     pub(crate) instances: Vec<InstanceReport>,
     pub(crate) storage: Vec<StorageReport>,
+    /// Directions of the network that are cut; none if it cannot be cut (`up` without `--cuttable`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cuts: Option<Vec<CutReport>>,
 }
 
 /// Where to connect to.
@@ -54,6 +59,14 @@ pub(crate) struct StorageReport {
     pub(crate) zone: String,
     pub(crate) state: ProcessState,
     pub(crate) pid: Option<u32>,
+}
+
+/// A direction that is cut: what one member sends does not reach the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CutReport {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) kind: CutKind,
 }
 
 /// What a process is doing, seen from outside.
@@ -134,7 +147,23 @@ impl Report {
             let role = format!("storage, {}", one.zone);
             rows.push([one.name.clone(), role, one.state.word().to_owned(), pid_text(one.pid), "-".into()]);
         }
-        format!("{}\n{}", self.endpoints(), table(&rows))
+        format!("{}\n{}{}", self.endpoints(), table(&rows), self.cut_table())
+    }
+
+    fn cut_table(&self) -> String {
+        let cuts = self.cuts.as_deref().unwrap_or_default();
+        if cuts.is_empty() {
+            return String::new();
+        }
+        let mut rows = vec![["LOST ON THE WAY FROM", "TO", "KIND"].map(str::to_owned)];
+        rows.extend(cuts.iter().map(|cut| {
+            let kind = match cut.kind {
+                CutKind::Silent => "silent",
+                CutKind::Refusing => "refusing",
+            };
+            [cut.from.clone(), cut.to.clone(), kind.to_owned()]
+        }));
+        format!("\n{}", table(&rows))
     }
 
     fn mysql_line(&self, host: &str, port: u16) -> String {
@@ -192,6 +221,7 @@ mod tests {
                 state: ProcessState::Dead,
                 pid: None,
             }],
+            cuts: None,
         }
     }
 
@@ -202,6 +232,18 @@ mod tests {
             json,
             r#"{"mode":"SingleMaster","cluster":{"host":"127.0.0.1","port":3306},"reader":{"host":"127.0.0.1","port":3307},"credentials":{"user":"admin","password":"x","database":"app"},"instances":[{"name":"shop-0","role":"writer","state":"ready","host":"127.0.0.1","port":3308,"http":20001,"pid":7}],"storage":[{"name":"shop-storage-0","zone":"zone-1","state":"dead","pid":null}]}"#
         );
+    }
+
+    #[test]
+    fn cuts_are_shown_where_the_network_can_be_cut() {
+        let cut = CutReport { from: "shop-0".into(), to: "shop-storage-0".into(), kind: CutKind::Silent };
+        let report = Report { cuts: Some(vec![cut]), ..report() };
+        let json = serde_json::to_string(&report).expect("it serialises");
+        assert!(
+            json.ends_with(r#","cuts":[{"from":"shop-0","to":"shop-storage-0","kind":"silent"}]}"#),
+            "{json}"
+        );
+        assert!(report.table().contains("LOST ON THE WAY FROM  TO              KIND"), "{}", report.table());
     }
 
     #[test]

@@ -19,10 +19,11 @@ use crate::addresses::Addresses;
 use crate::control::{self, Answer, Order, Verb};
 use crate::follow::follow;
 use crate::layout::Layout;
+use crate::links::{CutKind, Network, NetworkError};
 use crate::member::{Ending, Member, Part, Running, State};
 use crate::process::{self, Signal};
 use crate::routes::{self, Backend, Routes, Seen};
-use crate::status::{Address, Credentials, InstanceReport, Report, StorageReport};
+use crate::status::{Address, Credentials, CutReport, InstanceReport, Report, StorageReport};
 
 /// How long processes have to end in order before they are killed.
 const ORDERLY_END: Duration = Duration::from_secs(15);
@@ -40,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) addresses: Addresses,
     pub(crate) credentials: Credentials,
     pub(crate) members: Vec<Member>,
+    /// The links between them, if they can be cut.
+    pub(crate) network: Option<Network>,
     pub(crate) routes: watch::Sender<Routes>,
     /// Print the endpoints once everything serves, for people in front of a terminal.
     pub(crate) announce: bool,
@@ -231,6 +234,14 @@ impl Supervisor {
                     self.answer(stream, Answer::Refused(text));
                 }
             },
+            Order::Cut { name, other, kind, one_way } => {
+                let answer = self.cut(&name, other.as_deref(), kind, one_way);
+                self.answer(stream, answer);
+            }
+            Order::Heal { name, other } => {
+                let answer = self.heal(name.as_deref(), other.as_deref());
+                self.answer(stream, answer);
+            }
             // Handled by the caller, which ends the loop.
             Order::Down => self.answer(stream, Answer::Done("ending".into())),
         }
@@ -243,6 +254,39 @@ impl Supervisor {
             Verb::Stop => self.end_by_command(index, Ending::Stopped, stream),
             Verb::Pause => self.pause(index, true, stream),
             Verb::Resume => self.pause(index, false, stream),
+        }
+    }
+
+    fn cut(&mut self, name: &str, other: Option<&str>, kind: CutKind, one_way: bool) -> Answer {
+        let whom = other.unwrap_or("everybody");
+        self.on_network(|network| {
+            network.cut(name, other, kind, one_way)?;
+            Ok(match one_way {
+                true => format!("what {name} sends does not reach {whom}"),
+                false => format!("{name} is cut off from {whom}"),
+            })
+        })
+    }
+
+    fn heal(&mut self, name: Option<&str>, other: Option<&str>) -> Answer {
+        self.on_network(|network| {
+            let healed = network.heal(name, other)?;
+            let left = network.cuts().count();
+            Ok(format!("{healed} directions healed, {left} still cut"))
+        })
+    }
+
+    fn on_network(&mut self, act: impl FnOnce(&mut Network) -> Result<String, NetworkError>) -> Answer {
+        let Some(network) = &mut self.setup.network else {
+            let text = "this playground's network cannot be cut: `down --keep-data`, then `up --cuttable`";
+            return Answer::Refused(text.into());
+        };
+        match act(network) {
+            Ok(text) => {
+                info!(text, "network");
+                Answer::Done(text)
+            }
+            Err(error) => Answer::Refused(error.to_string()),
         }
     }
 
@@ -456,6 +500,7 @@ impl Supervisor {
             credentials: self.setup.credentials.clone(),
             instances: Vec::new(),
             storage: Vec::new(),
+            cuts: self.setup.network.as_ref().map(cuts),
         };
         // Of a single-master cluster one instance is the writer: the one that the cluster endpoint leads to. What
         // a dead or paused one last said of itself would make it two.
@@ -551,6 +596,12 @@ fn seen(members: &[Member]) -> Vec<Seen<'_>> {
         Some(Seen { backend, paused: running.paused, status })
     });
     seen.collect()
+}
+
+fn cuts(network: &Network) -> Vec<CutReport> {
+    let report =
+        |(from, to, kind): (&str, &str, CutKind)| CutReport { from: from.into(), to: to.into(), kind };
+    network.cuts().map(report).collect()
 }
 
 fn send(running: &Running, signals: &[Signal]) {

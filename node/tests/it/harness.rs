@@ -107,7 +107,8 @@ impl Cluster {
         self.playground(&arguments);
     }
 
-    fn try_playground(&self, arguments: &[&str]) -> Output {
+    /// Runs a command of the playground, which may be refused.
+    pub(crate) fn try_playground(&self, arguments: &[&str]) -> Output {
         playground(&self.dir.path().join("data"), arguments)
     }
 

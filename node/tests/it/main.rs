@@ -1,6 +1,8 @@
 //! Whole clusters of real processes: the built binary, started by its playground, used through MySQL.
 
 mod cache;
+mod consistency;
+mod cuts;
 mod disk;
 mod harness;
 mod load;

@@ -176,10 +176,13 @@ impl Engine {
                 }
             }
             cache.evict(self.config.cache_bytes);
+            // Before anybody can read the new rows: who holds one row and then reads another of the same
+            // commit must learn of its doom with that read.
+            let writes = new.iter().flat_map(|txn| &txn.writes);
+            self.waits.changed(writes.map(|write| (&write.key, write.height())));
             cache.applied().clone()
         });
         let writes = new.iter().flat_map(|txn| &txn.writes);
-        self.waits.changed(writes.clone().map(|write| (&write.key, write.height())));
         self.snapshots.publish(&applied);
         // After publication: who sees the new version also sees the new rows.
         if writes.clone().any(|write| is_catalog(&write.key)) {

@@ -247,6 +247,44 @@ fn transfers_on_two_instances_never_show_a_torn_sum() {
     }
 }
 
+/// A transaction that only locks is not voted on: what it reads must not be torn all the same.
+#[test]
+fn locking_reads_of_one_transaction_never_show_half_of_another_instances_commit() {
+    const ROUNDS: usize = 20_000;
+    let (a, b) = pair();
+    a.put(&key(1), "100");
+    a.put(&key(2), "100");
+    b.link.deliver();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (writer, feed) = (a.clone(), b.clone());
+    let stopped = stop.clone();
+    let transfers = std::thread::spawn(move || {
+        while !stopped.load(Ordering::SeqCst) {
+            transfer(&writer, 1, 2).expect("nobody else writes");
+            feed.link.deliver();
+        }
+    });
+    let mut sums = 0;
+    for _ in 0..ROUNDS {
+        let mut txn = b.begin();
+        let mut look = |at: u32| {
+            txn.begin_statement()?;
+            txn.get(&key(at), ReadMode::Share).map(|row| number(&row.expect("every account exists")))
+        };
+        let looked: Result<(i64, i64), StoreError> = look(1).and_then(|one| Ok((one, look(2)?)));
+        match looked {
+            Ok((one, two)) => {
+                assert_eq!(one + two, 200, "{one} and {two} were never there together");
+                sums += 1;
+            }
+            Err(error) => assert!(matches!(error, StoreError::Conflict { .. }), "{error}"),
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    transfers.join().expect("no panic");
+    assert!(sums > 0, "not one transaction got through");
+}
+
 fn number(bytes: &Bytes) -> i64 {
     String::from_utf8_lossy(bytes).parse().expect("a number")
 }
