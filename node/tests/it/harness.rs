@@ -225,11 +225,6 @@ impl Cluster {
         page
     }
 
-    /// Where a storage node's files are.
-    pub(crate) fn storage_dir(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join("data/storage").join(name)
-    }
-
     /// The last lines of every log, for the message of a failed test.
     fn logs(&self) -> String {
         let mut text = String::new();
