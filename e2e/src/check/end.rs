@@ -48,7 +48,8 @@ pub(crate) fn set_up(doors: &Doors) -> Result<(), CheckError> {
         format!("INSERT INTO check_accounts VALUES {}", accounts.join(", ")),
     ]);
     let failed = |source| CheckError::Database { what: "make the tables", source };
-    let mut conn = connect::open(doors, &doors.writers[0]).map_err(failed)?;
+    // On Kubernetes an address may lead nowhere for a moment after the cluster is Ready.
+    let mut conn = again_until_done(|| connect::open(doors, &doors.writers[0])).map_err(failed)?;
     for statement in statements {
         conn.query_drop(statement).map_err(failed)?;
     }

@@ -83,7 +83,6 @@ fn with_most_disks_full_writes_fail_soon_and_say_why_reads_go_on_and_space_is_al
         members(state, "storage").filter(|one| one["state"] == "unready").count() == 2
     });
 
-    let mut failed = 0;
     for id in 1000..1005 {
         let started = Instant::now();
         let result = connection.query_drop(format!("INSERT INTO journal VALUES ({id}, 'no room')"));
@@ -95,12 +94,10 @@ fn with_most_disks_full_writes_fail_soon_and_say_why_reads_go_on_and_space_is_al
         for part in ["storage node", "disk is full", "free some"] {
             assert!(text.contains(part), "{part:?} is not in {text:?}");
         }
-        failed += 1;
         // Reads of the present, on the writer and on a replica.
         assert_eq!(value(&mut connection, "SELECT COUNT(*) FROM journal"), 51);
         assert_eq!(value(&mut cluster.connect("reader"), "SELECT COUNT(*) FROM journal"), 51);
     }
-    assert_eq!(failed, 5);
 
     disks.iter().for_each(Tmpfs::empty);
     let mut id = 2000;

@@ -138,9 +138,7 @@ fn welcome(expected: StorageId, reply: Option<&Reply>) -> Result<String, String>
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-    use node_core::ids::{RunId, Vector};
-    use node_core::wire::Wire;
+    use node_core::ids::RunId;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -161,13 +159,11 @@ mod tests {
         let membership = Membership::Member(1);
         let welcome = Reply::Welcome { id: node, run: RunId(2), membership, zone: String::new() };
         server.sender.send(&welcome).expect("open");
-        let mut bulk = BytesMut::new();
-        Reply::FeedReset { at: Vector::new() }.put(&mut bulk);
-        let bulk = bulk.repeat((1 << 20) / bulk.len());
+        let bulk = Reply::ReadRefused { id: 1, reason: "x".repeat(1 << 20) };
         // Nobody takes events: the windows and buffers on the way fill, and then the storage node waits.
         let mut sent = 0;
         while server.sender.queued_bytes() < carrier::BULK_BYTES_HIGH {
-            server.sender.send_encoded(&bulk).expect("open");
+            server.sender.send(&bulk).expect("open");
             sent += 1;
             tokio::task::yield_now().await;
             assert!(sent < 200, "the link reads on and on");
