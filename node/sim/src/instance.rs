@@ -49,6 +49,8 @@ struct Link {
     /// When the newest answered heartbeat was sent.
     heard: Millis,
     counted: bool,
+    /// The feed was asked for over this connection.
+    subscribed: bool,
 }
 
 /// An instance's own clock.
@@ -299,7 +301,8 @@ impl Instance {
             let member = matches!(membership, Membership::Member(_));
             if member && self.links[node].is_none() && self.connecting[node] == letter.generation {
                 let now = self.now(context);
-                let link = Link { generation: letter.generation, heard: now, counted: true };
+                let generation = letter.generation;
+                let link = Link { generation, heard: now, counted: true, subscribed: false };
                 self.links[node] = Some(link);
                 let mut actions = Vec::new();
                 self.coordinator.node_up(id(node), now, &mut actions);
@@ -638,11 +641,18 @@ impl Instance {
         for target in &mut self.present.targets {
             target.since = now;
         }
-        if self.feed != Some(node) {
-            self.feed = Some(node);
-            let from = self.engine.applied();
-            self.send(node, Request::Subscribe { from }, context);
+        if self.feed == Some(node) {
+            return;
         }
+        let Some(link) = &mut self.links[node] else { return };
+        if std::mem::replace(&mut link.subscribed, true) {
+            // What an older subscription still says would be taken for the new one's.
+            let generation = link.generation;
+            return self.hung_up(node, generation, context);
+        }
+        self.feed = Some(node);
+        let from = self.engine.applied();
+        self.send(node, Request::Subscribe { from }, context);
     }
 
     fn mind_seat(&mut self, now: Millis, context: &mut Context) {

@@ -54,6 +54,8 @@ struct Link {
     /// When the newest answered heartbeat was sent.
     heard: Millis,
     counted: bool,
+    /// The feed was asked for over this connection.
+    subscribed: bool,
 }
 
 struct Resigning {
@@ -263,7 +265,8 @@ impl Driver {
             LinkEvent::Up { node, generation, sender, zone } => {
                 let now = self.now();
                 let out = BytesMut::new();
-                let link = Link { generation, sender, zone, out, heard: now, counted: true };
+                let link =
+                    Link { generation, sender, zone, out, heard: now, counted: true, subscribed: false };
                 self.links[usize::from(node.0)] = Some(link);
                 let mut actions = Vec::new();
                 self.coordinator.node_up(node, now, &mut actions);
@@ -662,10 +665,19 @@ impl Driver {
         for target in &mut self.present.targets {
             target.since = now;
         }
-        if self.feed != Some(node) {
-            self.feed = Some(node);
-            self.send(index, &Request::Subscribe { from: self.follower.applied() });
+        if self.feed == Some(node) {
+            return;
         }
+        let Some(link) = &mut self.links[index] else { return };
+        if std::mem::replace(&mut link.subscribed, true) {
+            // What an older subscription of this connection still says would be taken for the new one's, and it
+            // goes on behind what was left out in between: only a new connection has nothing of it.
+            link.sender.close();
+            self.links[index] = None;
+            return self.node_gone(node);
+        }
+        self.feed = Some(node);
+        self.send(index, &Request::Subscribe { from: self.follower.applied() });
     }
 
     fn mind_seat(&mut self, now: Millis) {
