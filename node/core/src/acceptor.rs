@@ -582,10 +582,18 @@ impl Acceptor {
             .ordering
             .ahead()
             .any(|(txn, outcome, _)| outcome == Outcome::Commit && aborts(&closing, txn));
-        let settled_beyond = self.ordering.streams().any(|(id, stream)| {
-            let next = TxnId { seat: id.seat, epoch: id.epoch, seq: stream.settled };
-            stream.settled > Seq(0) && aborts(&closing, next)
-        });
+        // What is settled here need not have been where the fencer looked, and a reader may have recovered
+        // one that nobody there knew of: each of them counts, not only the last.
+        let settled_beyond =
+            self.ordering.streams().filter(|(id, _)| id.seat == seat && id.epoch < epoch).any(
+                |(id, stream)| {
+                    let from = settled_by(&closing, id.epoch);
+                    (from.0 + 1..=stream.settled.0).map(Seq).any(|seq| {
+                        let txn = TxnId { seat, epoch: id.epoch, seq };
+                        (seq <= stream.forgotten || !stream.aborted.contains(&seq)) && aborts(&closing, txn)
+                    })
+                },
+            );
         if stale || single > ballot || committed || settled_beyond {
             let promised = fence.max(single);
             return out.push(Action::Reply(Reply::ActivateNack { seat, epoch, ballot, promised }));
@@ -650,9 +658,12 @@ pub(crate) fn aborts(closing: &Closing, txn: TxnId) -> bool {
     if txn.seat != closing.seat || txn.epoch >= closing.epoch {
         return false;
     }
-    let settled =
-        closing.settled.iter().find(|(epoch, _)| *epoch == txn.epoch).map_or(Seq(0), |(_, seq)| *seq);
-    txn.seq > settled && !closing.listed.iter().any(|(listed, _)| *listed == txn)
+    txn.seq > settled_by(closing, txn.epoch) && !closing.listed.iter().any(|(listed, _)| *listed == txn)
+}
+
+/// How far the stream of this epoch was settled where the fencer looked.
+fn settled_by(closing: &Closing, epoch: Epoch) -> Seq {
+    closing.settled.iter().find(|(of, _)| *of == epoch).map_or(Seq(0), |(_, seq)| *seq)
 }
 
 /// Where each older stream ends by the closing.

@@ -187,3 +187,34 @@ fn a_restart_from_the_log_rebuilds_the_same_state() {
     }
     assert_eq!(restarted.checkpoint(), node.acceptor.checkpoint());
 }
+
+fn closing(epoch: u64, round: u32, settled: &[(u64, u64)], listed: &[(TxnId, Outcome)]) -> Closing {
+    Closing {
+        seat: Seat(0),
+        epoch: Epoch(epoch),
+        run: RunId(epoch),
+        ballot: Ballot { round, proposer: RunId(epoch) },
+        settled: settled.iter().map(|(epoch, seq)| (Epoch(*epoch), Seq(*seq))).collect(),
+        listed: listed.to_vec(),
+        bodies: Vec::new(),
+    }
+}
+
+/// A reader recovered the first transaction after the fencer had taken its view, in which no node knew of it;
+/// the second is listed. Both are settled here by the time the closing comes.
+#[test]
+fn a_closing_that_leaves_out_a_commit_is_refused_even_if_it_lists_what_follows() {
+    let mut node = Node::new();
+    node.ask(Request::Activated(closing(1, 2, &[], &[])));
+    let (first, second) = (txn(id(0, 1), &[("x", None)], &[]), txn(id(0, 2), &[("y", None)], &[]));
+    for txn in [&first, &second] {
+        node.ask(Request::Decide { txn: txn.id, outcome: Outcome::Commit, body: Some(txn.clone()) });
+    }
+    assert_eq!(node.acceptor.settled(), vec![(Seat(0), Epoch(1), Seq(2))]);
+    let leaves_out = closing(2, 3, &[(1, 0)], &[(second.id, Outcome::Commit)]);
+    let replies = node.ask(Request::Activate(leaves_out));
+    assert!(matches!(replies.as_slice(), [Reply::ActivateNack { .. }]), "{replies:?}");
+    let names_both = closing(2, 4, &[(1, 0)], &[(first.id, Outcome::Commit), (second.id, Outcome::Commit)]);
+    let replies = node.ask(Request::Activate(names_both));
+    assert!(matches!(replies.as_slice(), [Reply::ActivateOk { .. }]), "{replies:?}");
+}
