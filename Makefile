@@ -7,6 +7,8 @@ NODE := $(TARGET)/debug/borealis-node
 MANIFEST ?= examples/single-master.yaml
 SEED ?=
 SEEDS ?=
+FULL ?=
+ONLY ?=
 stage := .ci/stage
 
 help: ## Lists the targets
@@ -34,6 +36,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) build 2400 cargo build --workspace --quiet --bins --tests
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude e2e --exclude node-sim
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
+	@$(stage) model 600 $(MAKE) model
 	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it
 	@$(stage) generated-files 300 $(MAKE) check-gen
 	@$(stage) kubernetes-tools 2700 e2e/run.sh build
@@ -65,6 +68,9 @@ check-gen: ## Fails if the generated files are not what `make gen` writes
 sim: ## Random fault scenarios of the protocol: SEEDS=N of them; SEED=x replays one
 	SEED=$(SEED) SEEDS=$(SEEDS) cargo test -p node-sim --quiet --test random -- --nocapture
 
+model: ## Visits every state of the protocol's model; FULL=1: larger ones too; ONLY=words: some, with traces
+	MODEL=$(if $(FULL),full,standard) ONLY="$(ONLY)" cargo test -p node-sim --quiet --test model -- --nocapture the_rules
+
 e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own
 	@$(stage) kubernetes 1800 e2e/run.sh
 
@@ -74,4 +80,4 @@ bench: ## Measures Borealis next to MariaDB and Galera on this machine
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: e2e help setup build demo playground test check fix gen check-gen sim bench slow-test
+.PHONY: e2e help setup build demo playground test check fix gen check-gen sim model bench slow-test
