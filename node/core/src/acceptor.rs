@@ -620,13 +620,17 @@ impl Acceptor {
             return;
         }
         state.active = epoch;
-        if state.granted < epoch {
+        // A rival that was granted the epoch here cannot open it any more, and must not pass for its holder.
+        if state.granted <= epoch {
             state.granted = epoch;
             state.run = closing.run;
             state.ballot = state.ballot.max(closing.ballot);
         }
-        state.closings.retain(|other| other.epoch > epoch);
-        state.closings.push(closing.clone());
+        let older = |other: &Closing| other.epoch <= epoch;
+        let (dropped, mut closings): (Vec<Closing>, Vec<Closing>) =
+            std::mem::take(&mut state.closings).into_iter().partition(older);
+        closings.push(closing.clone());
+        state.closings = closings;
         out.push(Action::Note(Record::Activated(closing.clone())));
         for (txn, outcome) in &closing.listed {
             let body = closing.bodies.iter().find(|body| body.id == *txn).cloned();
@@ -636,8 +640,28 @@ impl Acceptor {
         for txn in unlisted {
             self.decide(txn, Outcome::Abort, None, out);
         }
+        self.keep_aborts(&dropped, &closing);
         self.ordering.open(seat, epoch, &ends(&closing));
         out.push(Action::SeatsChanged);
+    }
+
+    /// What an older closing aborted stays accepted where the new one says only that it is settled: whoever
+    /// recovers it before its outcome has come here must learn of the ABORT.
+    fn keep_aborts(&mut self, dropped: &[Closing], closing: &Closing) {
+        let seat = closing.seat;
+        for other in dropped {
+            for (epoch, settled) in closing.settled.iter().copied().filter(|(of, _)| *of < other.epoch) {
+                let here = self.ordering.settled(StreamId { seat, epoch });
+                for seq in settled_by(other, epoch).max(here).0 + 1..=settled.0 {
+                    let txn = TxnId { seat, epoch, seq: Seq(seq) };
+                    let own = self.txns.get(&txn).and_then(|state| state.accepted);
+                    let newer = own.is_none_or(|(ballot, _)| ballot < other.ballot);
+                    if newer && aborts(other, txn) && self.ordering.outcome(txn).is_none() {
+                        self.set_accepted(txn, other.ballot, Outcome::Abort, None);
+                    }
+                }
+            }
+        }
     }
 
     // ---- reads of the present (section 9) ----
