@@ -83,3 +83,10 @@ fn takeover(old: usize, proposers: &[Proposer]) -> Setup {
     }
     Setup::new(single_master(3), txns).proposers(proposers)
 }
+
+/// One takeover after another: of the old writer's two transactions the first may be unknown to one fencer and
+/// settled for the next.
+fn two_takeovers() -> Setup {
+    let txns = vec![txn().write(X).stream(0, 1), txn().write(Y).stream(0, 1)];
+    Setup::new(single_master(3), txns).proposers(&[fencer(2, 1), fencer(3, 2)])
+}

@@ -240,7 +240,7 @@ impl<const N: usize, const T: usize> Voting<N, T> {
     }
 
     /// Whether what was accepted at this ballot came with a closing.
-    fn by_closing(&self, state: &State<N, T>, txn: usize, ballot: Ballot) -> bool {
+    pub(super) fn by_closing(&self, state: &State<N, T>, txn: usize, ballot: Ballot) -> bool {
         ballot >= FIRST_PROPOSER
             && matches!(self.setup.proposers[proposer_of(ballot)], Proposer::Fencer { .. })
             && state.proposed[txn][usize::from(ballot)].is_none()

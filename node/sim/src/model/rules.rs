@@ -173,6 +173,17 @@ pub enum ClosingCommits {
     Ignored,
 }
 
+/// What becomes of the ABORTs that came with a closing when a later one is known to be chosen, and says only
+/// that they are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OlderClosings {
+    /// They stay accepted until their outcome is known.
+    #[default]
+    Kept,
+    /// They are forgotten with the closing: what was built at first.
+    Dropped,
+}
+
 /// When an epoch's owner begins to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FirstWrite {
@@ -244,6 +255,7 @@ pub struct Rules {
     pub closed: Closed,
     pub closing_promises: ClosingPromises,
     pub closing_commits: ClosingCommits,
+    pub older_closings: OlderClosings,
     pub first_write: FirstWrite,
     pub fence_view: FenceView,
     pub closing_list: ClosingList,

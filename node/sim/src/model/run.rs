@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-use super::properties::TIME_LEFT;
+use super::properties::{RECOVERY, TIME_LEFT, trouble};
 use super::rules::Rules;
 use super::setup::Setup;
 use super::streams::{StreamRules, Streams};
@@ -82,6 +82,8 @@ pub struct Report {
     pub took: Duration,
     /// Violated properties.
     pub violated: BTreeSet<&'static str>,
+    /// What P4 found.
+    pub why: Option<&'static str>,
     /// Witnesses reached.
     pub witnessed: BTreeSet<&'static str>,
     /// The way to each violation.
@@ -102,8 +104,11 @@ impl fmt::Display for Report {
             Bound::Seconds(seconds) => format!("{seconds} s, depth {}", self.depth),
         };
         let violated: Vec<&str> = self.violated.iter().copied().collect();
-        let result =
-            if violated.is_empty() { "holds".to_owned() } else { format!("breaks {}", violated.join(", ")) };
+        let why = self.why.map_or(String::new(), |why| format!(" ({why})"));
+        let result = match violated.as_slice() {
+            [] => "holds".to_owned(),
+            violated => format!("breaks {}{why}", violated.join(", ")),
+        };
         let seconds = self.took.as_secs_f64();
         write!(
             f,
@@ -129,24 +134,35 @@ pub fn run(case: &Case, patience: Duration) -> Report {
     };
     let deadline = Instant::now() + limit;
     match &case.subject {
-        Subject::Streams(rules) => check(case, Streams { rules: *rules, deadline }),
+        Subject::Streams(rules) => check(case, Streams { rules: *rules, deadline }, |_, _| None),
         Subject::Voting(setup, rules) => {
             let (setup, rules) = (setup.as_ref().clone(), *rules);
             match (setup.sizes.nodes, setup.txns.len()) {
-                (3, 2) => check(case, Voting::<3, 2>::new(setup, rules, deadline)),
-                (3, 3) => check(case, Voting::<3, 3>::new(setup, rules, deadline)),
-                (3, 4) => check(case, Voting::<3, 4>::new(setup, rules, deadline)),
-                (4, 2) => check(case, Voting::<4, 2>::new(setup, rules, deadline)),
-                (5, 2) => check(case, Voting::<5, 2>::new(setup, rules, deadline)),
-                (6, 2) => check(case, Voting::<6, 2>::new(setup, rules, deadline)),
-                (6, 3) => check(case, Voting::<6, 3>::new(setup, rules, deadline)),
+                (3, 2) => vote::<3, 2>(case, setup, rules, deadline),
+                (3, 3) => vote::<3, 3>(case, setup, rules, deadline),
+                (3, 4) => vote::<3, 4>(case, setup, rules, deadline),
+                (4, 2) => vote::<4, 2>(case, setup, rules, deadline),
+                (5, 2) => vote::<5, 2>(case, setup, rules, deadline),
+                (6, 2) => vote::<6, 2>(case, setup, rules, deadline),
+                (6, 3) => vote::<6, 3>(case, setup, rules, deadline),
                 (nodes, txns) => panic!("add {nodes} nodes with {txns} transactions here"),
             }
         }
     }
 }
 
-fn check<M>(case: &Case, model: M) -> Report
+fn vote<const N: usize, const T: usize>(
+    case: &Case,
+    setup: Setup,
+    rules: Rules,
+    deadline: Instant,
+) -> Report {
+    let model = Voting::<N, T>::new(setup, rules, deadline);
+    check(case, model, |model, state| trouble(model, state).map(|(_, what)| what))
+}
+
+/// `explain` says what P4 found in the last state.
+fn check<M>(case: &Case, model: M, explain: impl Fn(&M, &M::State) -> Option<&'static str>) -> Report
 where
     M: Model + Send + Sync + 'static,
     M::State: fmt::Debug + std::hash::Hash + Send + Sync + Clone + PartialEq,
@@ -169,6 +185,7 @@ where
     let checker = builder.spawn_bfs().join();
     let took = begin.elapsed();
     let mut trace = String::new();
+    let mut why = None;
     let (mut violated, mut witnessed) = (BTreeSet::new(), BTreeSet::new());
     let mut time_over = false;
     for (name, path) in checker.discoveries() {
@@ -185,7 +202,10 @@ where
         for (state, step) in path.into_vec() {
             match step {
                 Some(step) => trace.push_str(&format!("  {step:?}\n")),
-                None => trace.push_str(&format!("  then {state:?}\n")),
+                None => {
+                    why = why.or(explain(checker.model(), &state).filter(|_| name == RECOVERY));
+                    trace.push_str(&format!("  then {state:?}\n"));
+                }
             }
         }
     }
@@ -199,6 +219,7 @@ where
         depth: checker.max_depth(),
         took,
         violated,
+        why,
         witnessed,
         trace,
         cut_short,

@@ -239,7 +239,7 @@ impl<const N: usize, const T: usize> std::fmt::Debug for State<N, T> {
             let proposed: Vec<String> = (1..BALLOTS)
                 .filter_map(|ballot| self.proposed[txn][ballot].map(|value| format!("{value:?}@{ballot}")))
                 .collect();
-            write!(f, "T{} chosen {:?} proposed {proposed:?}; ", txn + 1, self.chosen[txn])?;
+            write!(f, "\n  txn {txn} chosen {:?} proposed {proposed:?}", self.chosen[txn])?;
         }
         for (index, closing) in self.closings.iter().enumerate().filter(|(_, closing)| closing.sent) {
             write!(f, "\n  closing@{} {closing:?}", FIRST_PROPOSER + index as u8)?;
@@ -251,7 +251,7 @@ impl<const N: usize, const T: usize> std::fmt::Debug for State<N, T> {
                 node.latest, node.fence, node.closings
             )?;
             for (txn, at) in node.txns.iter().enumerate() {
-                write!(f, "\n    T{} {:?}", txn + 1, at)?;
+                write!(f, "\n    txn {txn} {at:?}")?;
             }
         }
         Ok(())

@@ -7,7 +7,9 @@ use stateright::{Model, Property};
 
 use super::node::{ballot_of, proposer_of};
 use super::properties;
-use super::rules::{Adoption, Closed, ConflictsFirst, FastAbort, FirstWrite, Gap, Memory, OwnBallot, Rules};
+use super::rules::{
+    Adoption, Closed, ConflictsFirst, FastAbort, FirstWrite, Gap, Memory, OlderClosings, OwnBallot, Rules,
+};
 use super::setup::{BALLOTS, Ballot, FIRST_PROPOSER, PROPOSERS, Proposer, Relations, Setup, TxnSet};
 use super::state::{Closing, FastVote, State, TxnAt};
 
@@ -37,6 +39,8 @@ pub enum Step {
     Fold { node: usize, txn: usize },
     /// The node takes over a peer's commit ([`Adoption`]).
     Adopt { node: usize, txn: usize },
+    /// The node hears that the closing is chosen, and forgets older ones ([`OlderClosings`]).
+    Open { node: usize, proposer: usize },
     /// The node hears that Q nodes know the decision ([`super::rules::CheckHold`]).
     Spread { node: usize, txn: usize },
 }
@@ -153,6 +157,9 @@ impl<const N: usize, const T: usize> Voting<N, T> {
                 }
                 if self.may_activate(&state.nodes[node], &state.closings[proposer], proposer) {
                     steps.push(Step::Activate { node, proposer });
+                }
+                if self.rules.older_closings == OlderClosings::Dropped && self.is_open(state, proposer) {
+                    steps.push(Step::Open { node, proposer });
                 }
             }
         }
@@ -390,6 +397,13 @@ impl<const N: usize, const T: usize> Model for Voting<N, T> {
                 let at = &mut state.nodes[node].txns[txn];
                 at.decided = Some(Outcome::Commit);
                 (at.vote, at.promised, at.accepted, at.record) = (FastVote::None, 0, None, false);
+            }
+            Step::Open { node, proposer } => {
+                for txn in state.closings[proposer].settled.iter() {
+                    let accepted = last.nodes[node].txns[txn].accepted;
+                    let own = accepted.filter(|(ballot, _)| !self.by_closing(last, txn, *ballot));
+                    state.nodes[node].txns[txn].accepted = own;
+                }
             }
             Step::Spread { node, txn } => state.nodes[node].txns[txn].widely_known = true,
         }

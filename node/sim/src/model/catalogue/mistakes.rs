@@ -3,15 +3,15 @@
 use super::super::properties::{AGREEMENT, BOTH_COMMIT, EXCLUSIVITY, NO_REJECT, ONE_OWNER, ORDER, RECOVERY};
 use super::super::rules::{
     Adoption, AfterPromise, Bases, CheckHold, Closed, ClosingCommits, ClosingList, ClosingPromises,
-    ConflictsFirst, FastAbort, FenceReport, FenceView, FirstWrite, Gap, Grants, Memory, OwnBallot, Reserve,
-    Rules, SecondRound, Unforced, UntoldPromises,
+    ConflictsFirst, FastAbort, FenceReport, FenceView, FirstWrite, Gap, Grants, Memory, OlderClosings,
+    OwnBallot, Reserve, Rules, SecondRound, Unforced, UntoldPromises,
 };
 use super::super::run::{Bound, Case, Expect, Subject, Tier};
 use super::super::setup::{Proposer, Setup, Sizes, TxnSpec};
 use super::super::streams::{Acknowledge, Apply, CAUSAL, Cover, PREFIX, StreamRules};
 use super::{
     X, Y, chain, checker_and_writer, fencer, four_nodes, multi_master, reader_of, rivals, single_master,
-    takeover, txn, voting,
+    takeover, two_takeovers, txn, voting,
 };
 
 pub(super) fn all() -> Vec<Case> {
@@ -25,7 +25,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 fn found(name: &'static str, setup: Setup, rules: Rules, properties: &[&'static str]) -> Case {
-    // Those that are found take less than a second.
+    // Those that are found take two seconds at most.
     voting(name, Tier::Quick, setup, rules, Bound::Seconds(20), Expect::Breaks(properties.to_vec()))
 }
 
@@ -192,6 +192,7 @@ fn fences() -> Vec<Case> {
     let too_early = Rules { first_write: FirstWrite::AfterSending, ..first };
     let unseen_commit = Rules { closing_commits: ClosingCommits::Ignored, ..first };
     let last_only = Rules { closing_commits: ClosingCommits::LastSettledOnly, ..shipped() };
+    let forgetful = Rules { older_closings: OlderClosings::Dropped, ..shipped() };
     let two_views = Rules { fence_view: FenceView::Two, ..first };
     let commits_only = Rules { closing_list: ClosingList::CommitsOnly, ..first };
     let shared = Rules { grants: Grants::Shared, ..shipped() };
@@ -203,6 +204,7 @@ fn fences() -> Vec<Case> {
         found("w4 owner writes before its closing is chosen", race(), too_early, harm),
         found("w5 closing ignores commits", read_race(), unseen_commit, harm),
         found("w5 closing looks at the last settled one only", two_old(), last_only, harm),
+        found("two takeovers, the second forgets the first one's aborts", two_takeovers(), forgetful, harm),
         found("w6 closing from a second view", race(), two_views, harm),
         found("w7 closing does not list what it aborted", read_after(), commits_only, harm),
         found("two runs are granted one epoch", same_epoch(), shared, &[ONE_OWNER]),

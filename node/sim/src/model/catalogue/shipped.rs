@@ -11,7 +11,7 @@ use super::super::streams::{LONG_FORK, OVERTAKEN, StreamRules};
 use super::mistakes::multi_master_fence;
 use super::{
     X, Y, Z, chain, checker_and_writer, fencer, four_nodes, multi_master, reader_of, rivals, single_master,
-    takeover, txn, voting, write_skew,
+    takeover, two_takeovers, txn, voting, write_skew,
 };
 
 use Bound::{Depth, Exhaustive, Seconds};
@@ -73,14 +73,14 @@ fn writes() -> Vec<Case> {
             "N=3 rivals, recoverers race on both",
             Full,
             three(rivals()).recoverers(&[2, 2]),
-            Seconds(240),
+            Seconds(120),
             USUAL,
         ),
         holds(
             "N=3 rivals, writers, recoverers race",
             Full,
             three(rivals()).coordinated().recoverers(&[2, 1]),
-            Seconds(240),
+            Seconds(120),
             USUAL,
         ),
         holds(
@@ -108,21 +108,21 @@ fn writes() -> Vec<Case> {
             "N=3 rivals, T3 on T1",
             Full,
             three(third()).coordinated().recoverers(&[1, 1, 1]),
-            Seconds(150),
+            Seconds(120),
             &[FAST_COMMIT],
         ),
         holds(
             "N=3 T1{x,y} T2{x} T3{y}",
             Full,
             three(across()).coordinated().recoverers(&[1, 1, 1]),
-            Seconds(150),
+            Seconds(120),
             &[FAST_COMMIT],
         ),
         holds(
             "N=3 T1{x,y} T2{x} on T1, T3{y} stale",
             Full,
             three(after()).coordinated().recoverers(&[1, 1, 1]),
-            Seconds(150),
+            Seconds(120),
             &[FAST_COMMIT],
         ),
         holds("N=4 rivals, a recoverer each", Full, four(rivals()).recoverers(&[1, 1]), Exhaustive, USUAL),
@@ -245,7 +245,7 @@ fn checks() -> Vec<Case> {
     let two_and_writer = || vec![txn().check(X).write(Y), txn().check(X).write(Z), txn().write(X)];
     let one_writer = vec![txn().check(X).write(Y), txn().write(X).after_chosen(&[0])];
     let splits = &["AR AR AR AR RA RA", "AR AR AR RA RA RA"];
-    let lbc = Rules { bases: Bases::LearntOfWrites, ..Rules::default() };
+    let of_writes = Rules { bases: Bases::LearntOfWrites, ..Rules::default() };
     vec![
         holds(
             "N=3 check against write, a recoverer each",
@@ -346,7 +346,7 @@ fn checks() -> Vec<Case> {
             "N=3 the same, bases of checks not learnt",
             Full,
             three(on_base()).coordinated().recoverers(&[1, 1]),
-            lbc,
+            of_writes,
             Exhaustive,
             Expect::Holds(vec![ALL_COMMITTED]),
         ),
@@ -458,18 +458,23 @@ fn fences() -> Vec<Case> {
             "takeover of two, one fencer, reader above, to the end",
             Full,
             takeover(2, &[fencer(2, 1), reader_of(0)]),
-            Seconds(240),
+            Seconds(120),
             both,
         ),
         holds(
             "takeover of two, epochs 2 and 3",
             Full,
             takeover(2, &[fencer(2, 1), fencer(3, 2)]),
-            Seconds(240),
+            Seconds(120),
             both,
         ),
+        holds("two takeovers of two, epochs 2 and 3", Standard, two_takeovers(), Exhaustive, &[TAKEN_OVER]),
         untold("takeover, epochs 2 and 3, untold nodes counted", Standard, &[fencer(2, 1), fencer(3, 2)]),
-        untold("takeover, one run tries twice, untold nodes counted", Standard, &[fencer(2, 1), fencer(2, 1)]),
+        untold(
+            "takeover, one run tries twice, untold nodes counted",
+            Standard,
+            &[fencer(2, 1), fencer(2, 1)],
+        ),
         untold("takeover, reader above, untold nodes counted", Standard, &[fencer(2, 1), reader_of(0)]),
         untold(
             "takeover, epochs 2 and 3, reader between, untold counted",
