@@ -9,6 +9,8 @@ SEED ?=
 SEEDS ?=
 MODE ?= single-master
 SECONDS ?= 60
+FULL ?=
+ONLY ?=
 stage := .ci/stage
 
 help: ## Lists the targets
@@ -37,6 +39,7 @@ test: setup ## Everything that continuous integration checks
 	@$(stage) unit-tests 900 cargo test --workspace --quiet --exclude node --exclude node-sim
 	@$(stage) simulation-tests 600 cargo test --workspace --quiet --test history --test scenarios --test planted
 	@$(stage) simulation 600 $(MAKE) sim SEEDS=3000
+	@$(stage) model 600 $(MAKE) model
 	@$(stage) integration-tests 1500 cargo test --workspace --quiet --test it -- --show-output
 	@$(stage) checker 600 $(MAKE) checker
 	@$(stage) generated-files 300 $(MAKE) check-gen
@@ -79,6 +82,9 @@ checker: ## A short `make faults` in each mode of the playground
 	@$(MAKE) faults MODE=single-master SECONDS=40
 	@$(MAKE) faults MODE=multi-master SECONDS=40
 
+model: ## Visits every state of the protocol's model; FULL=1: larger ones too; ONLY=words: some, with traces
+	MODEL=$(if $(FULL),full,standard) ONLY="$(ONLY)" cargo test -p node-sim --quiet --test model -- --nocapture the_rules
+
 e2e: ## The tests on a real Kubernetes: a KUBECONFIG, kind, or one of its own
 	@$(stage) kubernetes 1800 e2e/run.sh
 
@@ -94,4 +100,4 @@ bench-failover: ## Measures failover: SIGKILL, SIGTERM and SIGSTOP of the writer
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: bench bench-bounds bench-failover build check checker check-gen demo e2e faults fix gen help playground setup sim slow-test test
+.PHONY: bench bench-bounds bench-failover build check checker check-gen demo e2e faults fix gen help model playground setup sim slow-test test

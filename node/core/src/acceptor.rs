@@ -650,10 +650,18 @@ impl Acceptor {
             .ordering
             .ahead()
             .any(|(txn, outcome, _)| outcome == Outcome::Commit && aborts(&closing, txn));
-        let settled_beyond = self.ordering.streams().any(|(id, stream)| {
-            let next = TxnId { seat: id.seat, epoch: id.epoch, seq: stream.settled };
-            stream.settled > Seq(0) && aborts(&closing, next)
-        });
+        // What is settled here need not have been where the fencer looked, and a reader may have recovered
+        // one that nobody there knew of: each of them counts, not only the last.
+        let settled_beyond =
+            self.ordering.streams().filter(|(id, _)| id.seat == seat && id.epoch < epoch).any(
+                |(id, stream)| {
+                    let from = settled_by(&closing, id.epoch);
+                    (from.0 + 1..=stream.settled.0).map(Seq).any(|seq| {
+                        let txn = TxnId { seat, epoch: id.epoch, seq };
+                        (seq <= stream.forgotten || !stream.aborted.contains(&seq)) && aborts(&closing, txn)
+                    })
+                },
+            );
         if stale || single > ballot || committed || settled_beyond {
             let promised = fence.max(single);
             return out.push(Action::Reply(Reply::ActivateNack { seat, epoch, ballot, promised }));
@@ -680,13 +688,17 @@ impl Acceptor {
             return;
         }
         state.active = epoch;
-        if state.granted < epoch {
+        // A rival that was granted the epoch here cannot open it any more, and must not pass for its holder.
+        if state.granted <= epoch {
             state.granted = epoch;
             state.run = closing.run;
             state.ballot = state.ballot.max(closing.ballot);
         }
-        state.closings.retain(|other| other.epoch > epoch);
-        state.closings.push(closing.clone());
+        let older = |other: &Closing| other.epoch <= epoch;
+        let (dropped, mut closings): (Vec<Closing>, Vec<Closing>) =
+            std::mem::take(&mut state.closings).into_iter().partition(older);
+        closings.push(closing.clone());
+        state.closings = closings;
         out.push(Action::Note(Record::Activated(closing.clone())));
         for (txn, outcome) in &closing.listed {
             let body = closing.bodies.iter().find(|body| body.id == *txn).cloned();
@@ -696,8 +708,28 @@ impl Acceptor {
         for txn in unlisted {
             self.decide(txn, Outcome::Abort, None, out);
         }
+        self.keep_aborts(&dropped, &closing);
         self.ordering.open(seat, epoch, &ends(&closing));
         out.push(Action::SeatsChanged);
+    }
+
+    /// What an older closing aborted stays accepted where the new one says only that it is settled: whoever
+    /// recovers it before its outcome has come here must learn of the ABORT.
+    fn keep_aborts(&mut self, dropped: &[Closing], closing: &Closing) {
+        let seat = closing.seat;
+        for other in dropped {
+            for (epoch, settled) in closing.settled.iter().copied().filter(|(of, _)| *of < other.epoch) {
+                let here = self.ordering.settled(StreamId { seat, epoch });
+                for seq in settled_by(other, epoch).max(here).0 + 1..=settled.0 {
+                    let txn = TxnId { seat, epoch, seq: Seq(seq) };
+                    let own = self.txns.get(&txn).and_then(|state| state.accepted);
+                    let newer = own.is_none_or(|(ballot, _)| ballot < other.ballot);
+                    if newer && aborts(other, txn) && self.ordering.outcome(txn).is_none() {
+                        self.set_accepted(txn, other.ballot, Outcome::Abort, None);
+                    }
+                }
+            }
+        }
     }
 
     // ---- new disks (RFC 5) ----
@@ -741,9 +773,12 @@ pub(crate) fn aborts(closing: &Closing, txn: TxnId) -> bool {
     if txn.seat != closing.seat || txn.epoch >= closing.epoch {
         return false;
     }
-    let settled =
-        closing.settled.iter().find(|(epoch, _)| *epoch == txn.epoch).map_or(Seq(0), |(_, seq)| *seq);
-    txn.seq > settled && !closing.listed.iter().any(|(listed, _)| *listed == txn)
+    txn.seq > settled_by(closing, txn.epoch) && !closing.listed.iter().any(|(listed, _)| *listed == txn)
+}
+
+/// How far the stream of this epoch was settled where the fencer looked.
+fn settled_by(closing: &Closing, epoch: Epoch) -> Seq {
+    closing.settled.iter().find(|(of, _)| *of == epoch).map_or(Seq(0), |(_, seq)| *seq)
 }
 
 /// Where each older stream ends by the closing.

@@ -138,7 +138,7 @@ impl Joiner {
         all.into_iter().filter(|txn| !ordering.complete(*txn)).collect()
     }
     /// Whether some reporter had settled more of a stream, or opened a later epoch of a seat, than is settled
-    /// or open here.
+    /// or open here; or whether an earlier epoch of a seat is not settled to its end here.
     pub fn behind(&self, ordering: &Ordering) -> bool {
         let behind = |report: &JoinReport| {
             let settled = |(seat, epoch, seq): &(Seat, Epoch, Seq)| {
@@ -147,7 +147,9 @@ impl Joiner {
             let opened = |seat: &SeatCheckpoint| ordering.opened(seat.seat) < seat.active;
             report.settled.iter().any(settled) || report.seats.iter().any(opened)
         };
-        self.reports.values().any(behind)
+        // What earlier epochs left is decided: an ABORT that the lost disk accepted with a closing is not listed.
+        let unfinished = |(seat, epoch): (Seat, Epoch)| ordering.ordered().get(seat).epoch < epoch;
+        self.reports.values().any(behind) || ordering.all_opened().any(unfinished)
     }
 }
 

@@ -106,6 +106,10 @@ impl Ordering {
     pub fn opened(&self, seat: Seat) -> Epoch {
         self.opened.get(&seat).copied().unwrap_or_default()
     }
+    /// The epochs that are open here, by seat.
+    pub fn all_opened(&self) -> impl Iterator<Item = (Seat, Epoch)> + '_ {
+        self.opened.iter().map(|(seat, epoch)| (*seat, *epoch))
+    }
     /// Whether the outcome of a transaction is known and, if it committed, its record too (or it has been handed
     /// out already).
     pub fn complete(&self, txn: TxnId) -> bool {

@@ -4,12 +4,15 @@
 //! `docs/rfcs/0003-simulation.md` says what is simulated, what is checked and what is not. In short: the very
 //! code of `node-core` that ships decides; [`storage`] and [`instance`] stand for the shells around it;
 //! [`net`], [`disk`] and [`rows`] fail; [`oracle`] looks at every step, and [`history`] at what clients saw.
+//!
+//! Beside it stands a [`model`] of the same rules, in which every interleaving of a small world is visited.
 
 mod context;
 mod disk;
 mod faults;
 pub mod history;
 mod instance;
+pub mod model;
 mod net;
 mod oracle;
 mod random;

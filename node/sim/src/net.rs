@@ -91,8 +91,12 @@ pub(crate) enum Event {
     Misfortune,
     /// A storage node starts again.
     NodeStart(usize),
+    /// A storage node that is too far behind leaves, to come back as a new disk.
+    NodeLeaves(Address),
     /// An instance starts.
     InstanceStart(usize),
+    /// A pause of an instance may be over: what it held back comes now, in its order.
+    PauseOver(usize),
 }
 
 struct Entry {

@@ -19,6 +19,8 @@ struct State {
     txns: BTreeMap<TxnId, SharedTxn>,
     applied: Vector,
     retained_from: BTreeMap<Seat, Position>,
+    /// Snapshots from here on find every version they may see.
+    complete_from: Vector,
 }
 
 /// A piece of the decided history.
@@ -56,6 +58,7 @@ impl State {
             versions.retain(|(by, _)| !low.sees(*by));
         }
         self.history.retain(|_, versions| !versions.is_empty());
+        self.complete_from.join(low);
         while self.txns.len() > retained_max {
             let Some((txn, _)) = self.txns.pop_first() else { break };
             let from = self.retained_from.entry(txn.seat).or_default();
@@ -133,8 +136,9 @@ impl RowStore {
             }
         }
     }
-    /// Makes everything durable, copies too.
-    pub(crate) fn persist_all(&mut self) {
+    /// Everything is copied up to the vector; makes it durable.
+    pub(crate) fn end_copy(&mut self, reach: &Vector) {
+        self.state.complete_from.join(reach);
         self.durable = self.state.clone();
         self.since.clear();
     }
@@ -142,6 +146,9 @@ impl RowStore {
         *self = RowStore::new(self.retained_max);
     }
 
+    pub(crate) fn complete_from(&self) -> &Vector {
+        &self.state.complete_from
+    }
     pub(crate) fn read_block(&self, request: &ReadBlock) -> Block {
         let mut block = Block {
             id: request.id,

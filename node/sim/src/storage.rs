@@ -227,7 +227,7 @@ impl Node {
     /// The node has lost what it promised, and does not vote any more.
     ///
     /// It comes back as a new disk: see `join`.
-    fn lose(&mut self, why: &str, context: &mut Context) {
+    pub(crate) fn lose(&mut self, why: &str, context: &mut Context) {
         self.membership = Membership::Lost(VOLUME);
         self.disk.wipe();
         context.oracle.node_lost(self.index);
@@ -340,8 +340,7 @@ impl Node {
                         context,
                     );
                 } else if self.rows.applied().covers(&read.at_least) {
-                    let block = self.rows.read_block(&read);
-                    self.send_block(from, generation, block, context);
+                    self.answer_read(from, generation, &read, context);
                 } else {
                     let until = context.now + READ_WAIT;
                     live.reads.push(WaitingRead { from, generation, request: read, until });
@@ -443,9 +442,23 @@ impl Node {
         let ready: Vec<WaitingRead> =
             live.reads.extract_if(.., |read| applied.covers(&read.request.at_least)).collect();
         for WaitingRead { from, generation, request, .. } in ready {
-            let block = self.rows.read_block(&request);
-            self.send_block(from, generation, block, context);
+            self.answer_read(from, generation, &request, context);
         }
+    }
+
+    /// As of the rows now: versions may have been removed while the read waited, or before a restart.
+    fn answer_read(&self, from: Address, generation: u64, request: &ReadBlock, context: &mut Context) {
+        if !request.from.is_empty() && !request.from.covers(self.rows.complete_from()) {
+            return self.refuse(
+                from,
+                generation,
+                request.id,
+                "the snapshot is older than what is kept",
+                context,
+            );
+        }
+        let block = self.rows.read_block(request);
+        self.send_block(from, generation, block, context);
     }
 
     // ---- time ----

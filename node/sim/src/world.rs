@@ -86,6 +86,8 @@ pub struct World {
     healed: bool,
     /// Nodes whose log is damaged, which nobody knows yet.
     rotten: Vec<usize>,
+    /// By instance: what its pause holds back, in its order.
+    held_back: Vec<Vec<Event>>,
 }
 
 impl World {
@@ -114,6 +116,7 @@ impl World {
             next_run: 1,
             healed: false,
             rotten: Vec::new(),
+            held_back: (0..setup.instances).map(|_| Vec::new()).collect(),
         };
         for node in &mut world.nodes {
             node.start(&mut world.context, true);
@@ -175,39 +178,46 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        if let Event::PauseOver(index) = event {
+            return self.pause_over(index);
+        }
         if let Some(event) = self.postponed(event) {
-            match event {
-                Event::Deliver(letter) => match letter.to {
-                    Place::Node(node) => self.nodes[node].receive(letter, &mut self.context),
-                    Place::Instance(index) => {
-                        if let Some(instance) = &mut self.instances[index] {
-                            instance.receive(letter, &mut self.context);
-                        }
-                    }
-                },
-                Event::NodeStep(node) => self.node(node, Node::step),
-                Event::NodeWritten(node) => self.node(node, Node::written),
-                Event::NodeApply(node) => self.node(node, Node::apply_rows),
-                Event::NodeTick(node) => self.node(node, Node::tick),
-                Event::NodeHungUp { node, generation } => {
-                    self.nodes[node].hung_up(generation, &mut self.context)
-                }
-                Event::Turn(address) => self.instance(address, Instance::turn),
-                Event::Connect { instance, node } => {
-                    self.instance(instance, |instance, context| instance.connect(node, context));
-                }
-                Event::HungUp { instance, node, generation } => {
-                    if let Some(instance) = &mut self.instances[instance] {
-                        instance.hung_up(node, generation, &mut self.context);
+            self.happen_now(event);
+        }
+    }
+
+    fn happen_now(&mut self, event: Event) {
+        match event {
+            Event::Deliver(letter) => match letter.to {
+                Place::Node(node) => self.nodes[node].receive(letter, &mut self.context),
+                Place::Instance(index) => {
+                    if let Some(instance) = &mut self.instances[index] {
+                        instance.receive(letter, &mut self.context);
                     }
                 }
-                Event::Session { instance, session } => {
-                    self.instance(instance, |instance, context| instance.session(session, context));
-                }
-                Event::Misfortune => self.misfortune(),
-                Event::NodeStart(node) => self.start_node(node),
-                Event::InstanceStart(index) => self.start_instance(index),
+            },
+            Event::NodeStep(node) => self.node(node, Node::step),
+            Event::NodeWritten(node) => self.node(node, Node::written),
+            Event::NodeApply(node) => self.node(node, Node::apply_rows),
+            Event::NodeTick(node) => self.node(node, Node::tick),
+            Event::NodeHungUp { node, generation } => self.nodes[node].hung_up(generation, &mut self.context),
+            Event::Turn(address) => self.instance(address, Instance::turn),
+            Event::Connect { instance, node } => {
+                self.instance(instance, |instance, context| instance.connect(node, context));
             }
+            Event::HungUp { instance, node, generation } => {
+                if let Some(instance) = &mut self.instances[instance] {
+                    instance.hung_up(node, generation, &mut self.context);
+                }
+            }
+            Event::Session { instance, session } => {
+                self.instance(instance, |instance, context| instance.session(session, context));
+            }
+            Event::Misfortune => self.misfortune(),
+            Event::NodeStart(node) => self.start_node(node),
+            Event::NodeLeaves(address) => self.node_leaves(address),
+            Event::InstanceStart(index) => self.start_instance(index),
+            Event::PauseOver(index) => self.pause_over(index),
         }
     }
 
@@ -223,11 +233,25 @@ impl World {
         };
         let Place::Instance(index) = place else { return Some(event) };
         let until = self.instances[index].as_ref().map_or(0, |instance| instance.paused_until);
-        if until > self.context.now {
-            self.context.net.schedule(until, event);
-            return None;
+        if until <= self.context.now && self.held_back[index].is_empty() {
+            return Some(event);
         }
-        Some(event)
+        if self.held_back[index].is_empty() {
+            self.context.net.schedule(until, Event::PauseOver(index));
+        }
+        self.held_back[index].push(event);
+        None
+    }
+
+    /// What a pause held back comes in its order, unless another pause has begun.
+    fn pause_over(&mut self, index: usize) {
+        let until = self.instances[index].as_ref().map_or(0, |instance| instance.paused_until);
+        if until > self.context.now {
+            return self.context.net.schedule(until, Event::PauseOver(index));
+        }
+        for event in std::mem::take(&mut self.held_back[index]) {
+            self.happen_now(event);
+        }
     }
 
     fn node(&mut self, address: Address, act: impl FnOnce(&mut Node, &mut Context)) {
@@ -264,6 +288,15 @@ impl World {
         let mut instance = Instance::start(index, run, self.quorum, &workload, &mut self.context);
         instance.open(&workload, &mut self.context);
         self.instances[index] = Some(instance);
+    }
+
+    fn node_leaves(&mut self, address: Address) {
+        let Place::Node(index) = address.place else { return };
+        if self.nodes[index].run == address.run && self.nodes[index].live.is_some() {
+            self.nodes[index].lose("what it missed is recorded nowhere any more", &mut self.context);
+            self.crash_node(index, false);
+            self.context.net.schedule(self.context.now + 300 * MS, Event::NodeStart(index));
+        }
     }
 
     fn crash_node(&mut self, index: usize, power: bool) {

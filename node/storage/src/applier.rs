@@ -41,8 +41,8 @@ pub(crate) enum Task {
     Begin(Vector),
     /// Copied rows.
     Rows(Vec<RowVersions>),
-    /// Make everything before it durable.
-    Persist,
+    /// Everything is copied, up to this vector: make it durable.
+    End(Vector),
 }
 
 enum Batch {
@@ -223,7 +223,7 @@ pub(crate) fn run(shared: &Shared, rows: &RowsHandle, mut writer: RowWriter) -> 
                 Batch::Items(items, marker) => change(shared, &mut writer, items, *marker),
                 Batch::Task(Task::Begin(base)) => writer.begin_copy(base),
                 Batch::Task(Task::Rows(rows)) => writer.copy(rows),
-                Batch::Task(Task::Persist) => writer.persist(),
+                Batch::Task(Task::End(reach)) => writer.end_copy(reach),
             };
             match done {
                 Ok(()) => break,

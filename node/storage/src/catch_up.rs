@@ -75,6 +75,14 @@ impl CatchUp {
         };
         self.peers.iter().enumerate().filter_map(member).collect()
     }
+    /// Who of these has settled most.
+    pub(crate) fn furthest(&self, among: &[StorageId]) -> Option<StorageId> {
+        let settled = |node: &StorageId| {
+            let view = self.peers.get(usize::from(node.0));
+            view.map_or(0, |view| view.settled.iter().map(|(_, _, seq)| u128::from(seq.0)).sum::<u128>())
+        };
+        among.iter().copied().max_by_key(settled)
+    }
     /// Whether no member can help: what this node missed is recorded nowhere any more.
     pub(crate) fn all_barren(&self, now: Instant) -> bool {
         let member = |view: &&PeerView| matches!(view.membership, Some(Membership::Member(_)));

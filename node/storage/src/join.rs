@@ -36,6 +36,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A peer that has not answered by then is replaced by another one.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+const SETTLE_MAX: Duration = Duration::from_secs(30);
 const BLOCK_BYTES: u32 = 1 << 20;
 /// A reported transaction is left alone for this long: its own writer normally decides it.
 const RESOLVE_PATIENCE_MS: Millis = 50;
@@ -50,8 +51,9 @@ enum Stage {
     Base { from: StorageId, id: u64, until: Instant },
     /// Copying rows; one question at a time.
     Copy { from: StorageId, id: u64, base: Vector, reach: Vector, until: Instant },
-    /// Everything is copied; waiting until all that was reported is known.
-    Settle { reach: Vector },
+    /// Everything is copied; waiting until all that was reported is known. Where that leads nowhere the copy was of
+    /// a member that is stuck itself.
+    Settle { reach: Vector, until: Instant },
     /// Nothing more is taken until the rows are durable.
     Persist { task: u64, ordered: Vector },
 }
@@ -71,7 +73,7 @@ pub(crate) struct Join {
     asked: Option<Instant>,
     told: Instant,
     next_id: u64,
-    next_source: usize,
+    tries: usize,
     bytes: u64,
 }
 
@@ -89,7 +91,7 @@ impl Join {
             asked: None,
             told: Instant::now(),
             next_id: 1,
-            next_source: 0,
+            tries: 0,
             bytes: 0,
         }
     }
@@ -152,7 +154,11 @@ impl Driver {
                 self.choose_source(join, now);
             }
             Stage::Base { .. } | Stage::Copy { .. } => {}
-            Stage::Settle { reach } => {
+            Stage::Settle { until, .. } if *until <= now => {
+                tracing::warn!("what was under way is not decided: beginning again with another member");
+                self.choose_source(join, now);
+            }
+            Stage::Settle { reach, .. } => {
                 let reach = reach.clone();
                 self.settle(join, &reach, now);
             }
@@ -289,10 +295,15 @@ impl Driver {
         let reporters: Vec<StorageId> = join.joiner.reporters().collect();
         let members = self.catch_up.members();
         let usable: Vec<StorageId> = reporters.into_iter().filter(|node| members.contains(node)).collect();
-        join.next_source += 1;
-        // Nobody is there: the members are asked again, and whoever answers is next.
+        join.tries += 1;
         let until = now + ANSWER_MAX;
-        let Some(from) = usable.get(join.next_source % usable.len().max(1)).copied() else {
+        // At first the one that is furthest; if that leads nowhere, another one.
+        let chosen = match join.tries {
+            1 => self.catch_up.furthest(&usable),
+            tries => usable.get(tries % usable.len().max(1)).copied(),
+        };
+        // Nobody is there: the members are asked again, and whoever answers is next.
+        let Some(from) = chosen else {
             join.stage = Stage::Base { from: self.place.id, id: 0, until: now + ASK_AGAIN };
             return;
         };
@@ -389,7 +400,7 @@ impl Driver {
             Some(next) => self.next_block(join, from, next, base, reach, now),
             None => {
                 tracing::info!(bytes = join.bytes, "all rows are copied");
-                join.stage = Stage::Settle { reach };
+                join.stage = Stage::Settle { reach, until: now + SETTLE_MAX };
             }
         }
     }
@@ -413,7 +424,8 @@ impl Driver {
         let applied = self.shared.applied.lock().clone();
         let level = applied == ordered && applied.covers(reach) && self.unlogged.is_empty();
         if outstanding.is_empty() && !behind && level {
-            let task = self.shared.rows_queue.task(Task::Persist);
+            // Older snapshots find their versions elsewhere.
+            let task = self.shared.rows_queue.task(Task::End(ordered.clone()));
             join.stage = Stage::Persist { task, ordered };
         }
     }

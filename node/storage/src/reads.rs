@@ -195,6 +195,7 @@ fn read_block(shared: &Shared, store: &RowsHandle, connection: &Connection, requ
             Reply::Block(block).put(&mut out);
             let _ = connection.sender.send_encoded(&out);
         }
+        Err(error @ RowsError::TooOld) => refuse(connection, request.id, &error.to_string()),
         Err(RowsError::Closed { .. }) => {
             refuse(connection, request.id, "the storage node opens its rows again after a failed write");
         }

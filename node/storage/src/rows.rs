@@ -47,6 +47,8 @@ const HEAD_BYTES_MAX: usize = 64;
 
 const APPLIED: &str = "applied";
 const RETAINED_FROM: &str = "retained-from";
+/// Of snapshots older than this not all versions are here.
+const COMPLETE_FROM: &str = "complete-from";
 const FORMAT: &str = "format";
 
 /// The row store failed.
@@ -87,6 +89,9 @@ pub enum RowsError {
         /// What they include.
         found: Box<Vector>,
     },
+    /// The snapshot is older than what is kept.
+    #[error("the snapshot is older than what the storage node keeps")]
+    TooOld,
     /// A newer build wrote them.
     #[error("the rows have a format that this build does not read")]
     Format {
@@ -117,7 +122,10 @@ impl RowsError {
     pub fn is_damage(&self) -> bool {
         match self {
             RowsError::Decode { .. } => true,
-            RowsError::Closed { .. } | RowsError::Older { .. } | RowsError::Format { .. } => false,
+            RowsError::Closed { .. }
+            | RowsError::Older { .. }
+            | RowsError::TooOld
+            | RowsError::Format { .. } => false,
             RowsError::Store { source, .. } => match &**source {
                 fjall::Error::Storage(error) => {
                     !matches!(error, fjall::LsmError::Io(_) | fjall::LsmError::InvalidVersion(_))
@@ -245,6 +253,9 @@ impl RowStore {
     pub fn read_block(&self, request: &ReadBlock) -> Result<Block, RowsError> {
         let snapshot = self.db.snapshot();
         let at = self.applied_in(&snapshot)?;
+        if !request.from.is_empty() && !request.from.covers(&self.complete_from(&snapshot)?) {
+            return Err(RowsError::TooOld);
+        }
         let limit = (request.bytes_max as usize).min(BLOCK_BYTES_MAX);
         let mut block = Block {
             id: request.id,
@@ -358,6 +369,15 @@ impl RowStore {
     fn applied_in(&self, snapshot: &Snapshot) -> Result<Vector, RowsError> {
         match snapshot.get(&self.meta, APPLIED).map_err(self.failed("read"))? {
             Some(value) => decode("applied vector", &value),
+            None => Ok(Vector::new()),
+        }
+    }
+
+    /// Snapshots from here on find every version they may see: older versions were removed, perhaps in an earlier
+    /// run of the node, or never were here, since rows are copied with their newest versions only.
+    fn complete_from(&self, snapshot: &Snapshot) -> Result<Vector, RowsError> {
+        match snapshot.get(&self.meta, COMPLETE_FROM).map_err(self.failed("read"))? {
+            Some(value) => decode("vector of complete versions", &value),
             None => Ok(Vector::new()),
         }
     }

@@ -293,7 +293,9 @@ impl Acceptor {
             self.decide(known.txn, known.outcome, known.body, out);
         }
         for txn in txns {
-            if let Some(body) = &txn.body {
+            // As when it was voted on or accepted; a promise alone teaches nothing.
+            let learnt = txn.vote.is_some() || matches!(txn.accepted, Some((_, Outcome::Commit)));
+            if let (true, Some(body)) = (learnt, &txn.body) {
                 self.learn_bases(&body.clone(), rows, out);
             }
             let state = self.txns.entry(txn.txn).or_default();

@@ -254,3 +254,61 @@ fn a_node_that_has_not_heard_of_an_epoch_does_not_claim_its_stream() {
     node.ask(Request::Activated(closing));
     assert_eq!(node.acceptor.settled(), vec![(seat, epoch, Seq(1))]);
 }
+
+fn closing(epoch: u64, round: u32, settled: &[(u64, u64)], listed: &[(TxnId, Outcome)]) -> Closing {
+    Closing {
+        seat: Seat(0),
+        epoch: Epoch(epoch),
+        run: RunId(epoch),
+        ballot: Ballot { round, proposer: RunId(epoch) },
+        settled: settled.iter().map(|(epoch, seq)| (Epoch(*epoch), Seq(*seq))).collect(),
+        listed: listed.to_vec(),
+        bodies: Vec::new(),
+    }
+}
+
+/// A reader recovered the first transaction after the fencer had taken its view, in which no node knew of it;
+/// the second is listed. Both are settled here by the time the closing comes.
+#[test]
+fn a_closing_that_leaves_out_a_commit_is_refused_even_if_it_lists_what_follows() {
+    let mut node = Node::new();
+    node.ask(Request::Activated(closing(1, 2, &[], &[])));
+    let (first, second) = (txn(id(0, 1), &[("x", None)], &[]), txn(id(0, 2), &[("y", None)], &[]));
+    for txn in [&first, &second] {
+        node.ask(Request::Decide { txn: txn.id, outcome: Outcome::Commit, body: Some(txn.clone()) });
+    }
+    assert_eq!(node.acceptor.settled(), vec![(Seat(0), Epoch(1), Seq(2))]);
+    let leaves_out = closing(2, 3, &[(1, 0)], &[(second.id, Outcome::Commit)]);
+    let replies = node.ask(Request::Activate(leaves_out));
+    assert!(matches!(replies.as_slice(), [Reply::ActivateNack { .. }]), "{replies:?}");
+    let names_both = closing(2, 4, &[(1, 0)], &[(first.id, Outcome::Commit), (second.id, Outcome::Commit)]);
+    let replies = node.ask(Request::Activate(names_both));
+    assert!(matches!(replies.as_slice(), [Reply::ActivateOk { .. }]), "{replies:?}");
+}
+
+/// The next epoch's fencer found the first one settled, as aborted, at a node that may be gone by now. Without
+/// the ABORT that was accepted here a late vote for it elsewhere would look like a commit.
+#[test]
+fn an_accepted_abort_outlives_the_closing_it_came_with() {
+    let mut node = Node::new();
+    node.ask(Request::Activated(closing(1, 2, &[], &[])));
+    let (first, second) = (id(0, 1), id(0, 2));
+    let replies = node.ask(Request::Activate(closing(2, 3, &[(1, 0)], &[(second, Outcome::Commit)])));
+    assert!(matches!(replies.as_slice(), [Reply::ActivateOk { .. }]), "{replies:?}");
+    node.ask(Request::Activated(closing(3, 4, &[(1, 2)], &[])));
+    let replies = node.ask(Request::Prepare { txn: first, ballot: ballot(9), body: None });
+    let [Reply::Promised(promise)] = replies.as_slice() else { panic!("no promise: {replies:?}") };
+    let of_closing = Ballot { round: 3, proposer: RunId(2) };
+    assert_eq!(promise.accepted, Some((of_closing, Outcome::Abort)));
+}
+
+/// Two runs campaigned for one epoch, and this node granted it to the one that lost.
+#[test]
+fn an_open_epoch_belongs_to_the_run_that_opened_it() {
+    let mut node = Node::new();
+    let loser = Ballot { round: 2, proposer: RunId(9) };
+    node.ask(Request::Fence { seat: Seat(0), epoch: Epoch(2), run: RunId(9), ballot: loser });
+    node.ask(Request::Activated(closing(2, 3, &[], &[])));
+    let holder = SeatInfo { seat: Seat(0), epoch: Epoch(2), run: RunId(2), active: true };
+    assert_eq!(node.acceptor.seats(), vec![holder]);
+}

@@ -112,10 +112,11 @@ impl Coordinator {
         out: &mut Vec<Action>,
     ) {
         let body = promises.values().find_map(|promise| promise.body.clone());
+        // A node without the record could neither say who holds its slots nor reserve them. If COMMIT is due by
+        // counting, a rival may become due to commit there: then each would block the other, for ever.
+        let told = promises.values().all(|promise| promise.body.is_some());
         let step = Step::Prepare { ballot, promises, since: 0, sent: self.now };
-        // A fence reports holders for the records each node has; a node without the record holds nothing of
-        // this transaction, and LOCK2 refuses its COMMIT there while a conflicting one is held.
-        self.recoveries.insert(txn, Recovery { body, told: true, step, wanted: true, tries: 0 });
+        self.recoveries.insert(txn, Recovery { body, told, step, wanted: true, tries: 0 });
         self.look_at_promises(txn, out);
     }
 

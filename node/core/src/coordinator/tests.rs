@@ -362,3 +362,42 @@ fn a_node_that_votes_after_all_counts_as_able() {
     }
     assert!(out.iter().any(|action| matches!(action, Action::Finish(7, Finish::Committed(_)))));
 }
+
+/// Node 3 has no record of the old epoch's transaction, so it could neither tell who holds its slots nor
+/// reserve them: a rival may be accepted there and be due to commit in another view. Then each would wait for
+/// the other, for ever if two of the first three nodes are lost.
+#[test]
+fn a_fencer_tells_every_node_of_what_it_has_to_commit_before_it_does() {
+    let quorum = Quorum::new(6, Mode::MultiMaster).expect("the size is possible");
+    let mut coordinator = Coordinator::new(quorum, RunId(1));
+    let mut out = Vec::new();
+    for node in 0..4 {
+        coordinator.node_up(StorageId(node), 0, &mut out);
+    }
+    let (seat, epoch) = (Seat(0), Epoch(2));
+    coordinator.take(seat, epoch, 0, &mut out);
+    let ballot = Ballot { round: 2, proposer: RunId(1) };
+    let txn = TxnId { seat, epoch: Epoch(1), seq: Seq(1) };
+    let write = Write { key: Bytes::from_static(b"k"), base: None, value: None };
+    let body = Arc::new(Txn { id: txn, deps: Vector::new(), writes: vec![write], checks: vec![] });
+    out.clear();
+    for node in 0..4 {
+        let knows = node < 3;
+        let promise = crate::wire::Promise {
+            txn,
+            ballot,
+            vote: Some(true),
+            accepted: None,
+            body: Some(body.clone()),
+            holders: vec![],
+        };
+        let older = knows.then_some(crate::wire::FencedTxn { promise, decided: None });
+        let older = older.into_iter().collect();
+        let reply = Reply::FenceOk { seat, epoch, ballot, settled: vec![], older, closings: vec![] };
+        coordinator.reply(StorageId(node), reply, 1, &mut out);
+    }
+    let asks = |action: &Action| matches!(action, Action::Broadcast(Request::Prepare { body: Some(_), ballot: again, .. }) if *again > ballot);
+    let proposes = |action: &Action| matches!(action, Action::Broadcast(Request::Accept { .. }));
+    assert!(out.iter().any(asks), "{out:?}");
+    assert!(!out.iter().any(proposes), "{out:?}");
+}

@@ -74,6 +74,17 @@ impl CatchUp {
         }
         None
     }
+    /// Who of these has settled most.
+    pub(crate) fn furthest(&self, among: &[usize]) -> Option<usize> {
+        let settled = |node: &usize| self.peers[*node].settled.iter().map(|(_, _, seq)| seq.0).sum::<u64>();
+        among.iter().copied().max_by_key(settled)
+    }
+    /// True if enough members are there, and none of them can help.
+    pub(crate) fn hopeless(&self, quorum: usize, now: Micros) -> bool {
+        let member = |view: &&PeerView| matches!(view.membership, Some(Membership::Member(_)));
+        let members: Vec<&PeerView> = self.peers.iter().filter(member).collect();
+        members.len() >= quorum && members.iter().all(|view| view.barren_until > now)
+    }
     pub(crate) fn fetched(&mut self, peer: usize, id: u64, useful: &[(TxnId, Outcome)], now: Micros) {
         let ours = |under_way: &mut UnderWay| under_way.peer == peer && under_way.id == id;
         let Some(under_way) = self.under_way.take_if(ours) else { return };

@@ -15,6 +15,7 @@ use crate::net::{Event, MS, Micros};
 const TICK: Micros = 10 * MS;
 const ASK_AGAIN: Micros = 500 * MS;
 const ANSWER_MAX: Micros = 1_000 * MS;
+const SETTLE_MAX: Micros = 5_000 * MS;
 const RESOLVE_AGAIN: Micros = 200 * MS;
 const RESOLVE_PATIENCE_MS: u64 = 50;
 const RESOLVE_MAX: usize = 256;
@@ -25,7 +26,7 @@ enum Stage {
     Ask,
     Base { from: usize, id: u64, until: Micros },
     Copy { from: usize, id: u64, base: Vector, reach: Vector, until: Micros },
-    Settle { reach: Vector },
+    Settle { reach: Vector, until: Micros },
 }
 
 /// A disk on its way in.
@@ -41,11 +42,11 @@ pub(crate) struct Join {
     asked: Option<Micros>,
     tick_at: Micros,
     next_id: u64,
-    next_source: usize,
+    tries: usize,
 }
 
 impl Join {
-    fn new(quorum: Quorum, run: RunId, source: usize) -> Join {
+    fn new(quorum: Quorum, run: RunId) -> Join {
         Join {
             generation: None,
             known: Generations::default(),
@@ -57,7 +58,7 @@ impl Join {
             asked: None,
             tick_at: 0,
             next_id: 1,
-            next_source: source,
+            tries: 0,
         }
     }
     /// Whether the acceptor follows the volume, though it does not vote.
@@ -78,8 +79,7 @@ impl Node {
     /// A lost node begins to come back.
     pub(super) fn begin_join(&mut self, context: &mut Context) {
         let run = RunId(1 << 40 | (self.index as u64) << 20 | self.run);
-        let source = context.random.below(6) as usize;
-        let join = Join::new(self.quorum, run, source);
+        let join = Join::new(self.quorum, run);
         if let Some(live) = &mut self.live {
             live.joining = Some(join);
         }
@@ -120,7 +120,8 @@ impl Node {
                 self.choose_source(join, context);
             }
             Stage::Base { .. } | Stage::Copy { .. } => {}
-            Stage::Settle { reach } => {
+            Stage::Settle { until, .. } if *until <= context.now => self.choose_source(join, context),
+            Stage::Settle { reach, .. } => {
                 let reach = reach.clone();
                 return self.settle(join, &reach, context);
             }
@@ -261,8 +262,13 @@ impl Node {
     fn choose_source(&mut self, join: &mut Join, context: &mut Context) {
         let reporters = join.joiner.reporters().map(|node| usize::from(node.0));
         let usable: Vec<usize> = reporters.filter(|node| join.members[*node]).collect();
-        join.next_source += 1;
-        let Some(from) = usable.get(join.next_source % usable.len().max(1)).copied() else {
+        join.tries += 1;
+        let furthest = self.live.as_ref().and_then(|live| live.catch_up.furthest(&usable));
+        let chosen = match join.tries {
+            1 => furthest,
+            tries => usable.get(tries % usable.len().max(1)).copied(),
+        };
+        let Some(from) = chosen else {
             join.stage = Stage::Base { from: self.index, id: 0, until: context.now + ASK_AGAIN };
             return;
         };
@@ -354,7 +360,7 @@ impl Node {
         self.rows.copy(&block.rows);
         match block.end {
             Some(next) => self.next_block(join, from, next, base, reach, context),
-            None => join.stage = Stage::Settle { reach },
+            None => join.stage = Stage::Settle { reach, until: context.now + SETTLE_MAX },
         }
     }
 
@@ -374,15 +380,15 @@ impl Node {
             self.grant(join, wishes, context);
         }
         let Some(live) = &self.live else { return false };
-        let ordered = live.acceptor.ordering().ordered();
-        let level = self.rows.applied() == ordered
+        let ordered = live.acceptor.ordering().ordered().clone();
+        let level = self.rows.applied() == &ordered
             && ordered.covers(reach)
             && live.unlogged.is_empty()
             && !live.writing;
         if !outstanding.is_empty() || behind || !level {
             return false;
         }
-        self.rows.persist_all();
+        self.rows.end_copy(&ordered);
         self.disk.wipe();
         self.membership = Membership::Member(VOLUME);
         let generation = join.generation.expect("it was announced");

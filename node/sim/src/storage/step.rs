@@ -310,6 +310,10 @@ impl Node {
                     .filter(|(txn, outcome)| *outcome == Outcome::Abort || bodies.contains_key(txn))
                     .collect();
                 live.catch_up.fetched(peer, id, &useful, context.now);
+                let hopeless = live.catch_up.hopeless(self.quorum.write(), context.now);
+                if member && hopeless {
+                    context.net.schedule(context.now + MS, Event::NodeLeaves(self.address()));
+                }
                 for (txn, outcome) in useful.into_iter().filter(|_| takes) {
                     let body = bodies.get(&txn).cloned();
                     self.handle(None, Request::Decide { txn, outcome, body }, &mut nobody, context);

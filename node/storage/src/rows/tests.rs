@@ -112,6 +112,13 @@ fn versions_below_the_low_water_mark_are_removed_and_no_others() {
     let (store, mut writer) = RowStore::open(dir.path()).expect("reopen");
     writer.apply(&[], &vector(&[(0, 5)])).expect("collect after a restart");
     assert_eq!(store.read_block(&all).expect("read").rows[0].versions.len(), 1);
+    // Whoever reads an older snapshot is told, also after another restart: it is not given what is left of it.
+    writer.persist().expect("persist");
+    drop((store, writer));
+    let (store, _writer) = RowStore::open(dir.path()).expect("reopen");
+    let old = |seq| ReadBlock { from: vector(&[(0, seq)]), ..read("", None) };
+    assert!(matches!(store.read_block(&old(4)), Err(RowsError::TooOld)));
+    assert!(store.read_block(&old(5)).is_ok());
 }
 
 #[test]

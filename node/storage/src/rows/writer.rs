@@ -10,8 +10,8 @@ use node_core::wire::{FeedItem, RowVersion, RowVersions};
 use crate::formats::ROWS_FORMAT;
 
 use super::{
-    APPLIED, FORMAT, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError, decode, encode,
-    keys, persist,
+    APPLIED, COMPLETE_FROM, FORMAT, HEAD_BYTES_MAX, RETAINED_BYTES, RETAINED_FROM, RowStore, RowsError,
+    decode, encode, keys, persist,
 };
 
 /// How many records share one entry of the retention list.
@@ -49,6 +49,8 @@ pub struct RowWriter {
     retained_bytes: u64,
     retained_limit: u64,
     retained_from: Vec<(Seat, Position)>,
+    /// Versions that older snapshots may see have been removed.
+    complete_from: Vector,
     dirty: bool,
 }
 
@@ -63,6 +65,7 @@ impl RowWriter {
         let snapshot = store.db.snapshot();
         let applied = store.applied_in(&snapshot)?;
         let retained_from = store.retained_from(&snapshot)?;
+        let complete_from = store.complete_from(&snapshot)?;
         let mut writer = RowWriter {
             store,
             applied,
@@ -71,6 +74,7 @@ impl RowWriter {
             retained_bytes: 0,
             retained_limit: RETAINED_BYTES,
             retained_from,
+            complete_from,
             dirty: false,
         };
         writer.load()?;
@@ -140,6 +144,10 @@ impl RowWriter {
             return Ok(());
         }
         change.batch.insert(&self.store.meta, APPLIED, &encode(&applied)[..]);
+        if !self.complete_from.covers(low) {
+            self.complete_from.join(low);
+            change.batch.insert(&self.store.meta, COMPLETE_FROM, &encode(&self.complete_from)[..]);
+        }
         self.drop_retained(&mut change.batch);
         change.batch.commit().map_err(self.store.failed("change"))?;
         self.applied = applied;
@@ -156,6 +164,7 @@ impl RowWriter {
         for keyspace in [&self.store.latest, &self.store.history, &self.store.txns, &self.store.meta] {
             keyspace.clear().map_err(self.store.failed("clear"))?;
         }
+        self.complete_from = Vector::new();
         self.superseded.clear();
         self.retained.clear();
         self.retained_bytes = 0;
@@ -169,6 +178,19 @@ impl RowWriter {
         self.applied = base.clone();
         self.dirty = true;
         Ok(())
+    }
+
+    /// The copy includes everything up to `reach`, and older snapshots are not read here; makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// [`RowsError`] if the disk refuses.
+    pub fn end_copy(&mut self, reach: &Vector) -> Result<(), RowsError> {
+        self.complete_from.join(reach);
+        let complete = encode(&self.complete_from);
+        self.store.meta.insert(COMPLETE_FROM, &complete[..]).map_err(self.store.failed("change"))?;
+        self.dirty = true;
+        self.persist()
     }
 
     /// Takes copied rows: the newest version of each, unless a newer one is here.
