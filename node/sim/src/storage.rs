@@ -120,6 +120,8 @@ pub(crate) struct Live {
     status_at: Micros,
     /// How far a disk that lost its votes has come back.
     joining: Option<Join>,
+    /// Since when no peer could help with what was missed.
+    behind_since: Option<Micros>,
 }
 
 /// One storage node: its disk, and while it runs the rest.
@@ -212,6 +214,7 @@ impl Node {
             low: Vector::new(),
             status_at: 0,
             joining: None,
+            behind_since: None,
         };
         self.live = Some(live);
         if self.is_member() {

@@ -83,10 +83,31 @@ impl CatchUp {
         };
         among.iter().copied().max_by_key(settled)
     }
-    /// Whether no member can help: what this node missed is recorded nowhere any more.
-    pub(crate) fn all_barren(&self, now: Instant) -> bool {
-        let member = |view: &&PeerView| matches!(view.membership, Some(Membership::Member(_)));
-        self.peers.iter().filter(member).all(|view| view.barren_until.is_some_and(|until| until > now))
+    /// Whether nobody can help: what this node missed is recorded nowhere any more. Members that have missed as
+    /// much do not count.
+    pub(crate) fn all_barren(&self, ordering: &Ordering, now: Instant) -> bool {
+        let mut missing = None;
+        let ahead = |view: &&PeerView| !wanted(&view.target, ordering, &mut missing).is_empty();
+        let ahead: Vec<&PeerView> = self.member_views().filter(ahead).collect();
+        !ahead.is_empty() && ahead.iter().all(|view| view.barren_until.is_some_and(|until| until > now))
+    }
+    /// Whether this node may give up its promises to come back with a copy: all others are members, so that a
+    /// write quorum of them is left with one to spare, and none with a lower number is behind as well: it goes
+    /// first, and only one goes at a time.
+    pub(crate) fn may_leave(&self, own: StorageId) -> bool {
+        let behind = |view: &PeerView| {
+            let has = |seat, epoch| {
+                let found = view.settled.iter().find(|(of, at, _)| *of == seat && *at == epoch);
+                found.map_or(Seq(0), |(_, _, seq)| *seq)
+            };
+            let short = |(seat, epoch, seq): &(Seat, Epoch, Seq)| has(*seat, *epoch) < *seq;
+            self.member_views().any(|other| other.target.iter().any(short))
+        };
+        let lower = self.peers.iter().take(usize::from(own.0));
+        self.members().len() + 1 == self.peers.len() && !lower.into_iter().any(behind)
+    }
+    fn member_views(&self) -> impl Iterator<Item = &PeerView> {
+        self.peers.iter().filter(|view| matches!(view.membership, Some(Membership::Member(_))))
     }
     /// The next question: to whom, its number, about what.
     pub(crate) fn next_fetch(

@@ -39,6 +39,8 @@ const PUBLISH_DELAY: Duration = Duration::from_millis(50);
 const DISK_CHECK: Duration = Duration::from_millis(500);
 /// Free space below which the node takes no more proposals (or a tenth of a small disk).
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// How long nobody must have been able to help before a node that is behind gives up what it has.
+const BEHIND_MIN: Duration = Duration::from_secs(2);
 /// Versions remembered of recently committed keys: half of them at least.
 const RECENT_MAX: usize = 32_768;
 
@@ -190,8 +192,8 @@ pub(crate) struct Driver {
     pub(crate) generation: DiskGeneration,
     /// How far a disk that lost its votes has come back.
     pub(crate) joining: Option<Join>,
-    /// A peer could not help with what was missed.
-    behind: bool,
+    /// Since when no peer could help with what was missed.
+    behind_since: Option<Instant>,
     /// Records not yet in the log.
     pending: Vec<Bytes>,
     pending_bytes: usize,
@@ -237,7 +239,7 @@ impl Driver {
             proposal,
             generation,
             joining,
-            behind: false,
+            behind_since: None,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_since: None,
@@ -320,7 +322,7 @@ impl Driver {
             }
             return Err(DriverError::Rows { source });
         }
-        self.mind_generation()?;
+        self.mind_generation(now)?;
         if self.persist(now) {
             outgoing.send();
         }
@@ -667,7 +669,7 @@ impl Driver {
                     .collect();
                 if self.catch_up.fetched(peer, id, &useful, now) {
                     tracing::warn!(peer = peer.0, "a peer no longer has the transactions this node missed");
-                    self.behind = true;
+                    self.behind_since.get_or_insert(now);
                 }
                 count(&self.shared.counters.fetched, useful.len() as u64);
                 let takes = self.shared.is_member() || self.joining.as_ref().is_some_and(Join::follows);
@@ -712,13 +714,12 @@ impl Driver {
 
     /// Leaves if another disk has this node's number, or if what was missed is recorded nowhere any more while
     /// the others can do without this node.
-    fn mind_generation(&mut self) -> Result<(), DriverError> {
+    fn mind_generation(&mut self, now: Instant) -> Result<(), DriverError> {
         let Membership::Member(volume) = *self.shared.membership.lock() else { return Ok(()) };
         let current = self.acceptor.generations().get(self.place.id);
-        let enough = self.catch_up.members().len() >= self.acceptor.quorum().write();
         let reason = if current != self.generation {
             format!("disk {} of storage node {} has taken its place", current.number, self.place.id.0)
-        } else if std::mem::take(&mut self.behind) && enough && self.catch_up.all_barren(Instant::now()) {
+        } else if self.behind_for_good(now) {
             "what this storage node missed is no longer recorded by the others".to_owned()
         } else {
             return Ok(());
@@ -727,6 +728,15 @@ impl Driver {
         membership::store(&self.shared.config.data_dir, &self.place, lost, self.generation)
             .map_err(|source| DriverError::Membership { source })?;
         Err(DriverError::Leave { reason })
+    }
+
+    fn behind_for_good(&mut self, now: Instant) -> bool {
+        let Some(since) = self.behind_since else { return false };
+        if !self.catch_up.all_barren(self.acceptor.ordering(), now) {
+            self.behind_since = None;
+            return false;
+        }
+        now.saturating_duration_since(since) >= BEHIND_MIN && self.catch_up.may_leave(self.place.id)
     }
 
     /// Asks a peer for what was missed, one question at a time.

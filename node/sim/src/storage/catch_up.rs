@@ -79,11 +79,27 @@ impl CatchUp {
         let settled = |node: &usize| self.peers[*node].settled.iter().map(|(_, _, seq)| seq.0).sum::<u64>();
         among.iter().copied().max_by_key(settled)
     }
-    /// True if enough members are there, and none of them can help.
-    pub(crate) fn hopeless(&self, quorum: usize, now: Micros) -> bool {
-        let member = |view: &&PeerView| matches!(view.membership, Some(Membership::Member(_)));
-        let members: Vec<&PeerView> = self.peers.iter().filter(member).collect();
-        members.len() >= quorum && members.iter().all(|view| view.barren_until > now)
+    /// True if none of the members that are further can help.
+    pub(crate) fn all_barren(&self, ordering: &Ordering, now: Micros) -> bool {
+        let mut missing = None;
+        let ahead = |view: &&PeerView| !wanted(&view.target, ordering, &mut missing).is_empty();
+        let ahead: Vec<&PeerView> = self.member_views().filter(ahead).collect();
+        !ahead.is_empty() && ahead.iter().all(|view| view.barren_until > now)
+    }
+    /// Whether this node may give up its promises to come back with a copy.
+    pub(crate) fn may_leave(&self, own: usize) -> bool {
+        let behind = |view: &PeerView| {
+            let has = |seat, epoch| {
+                let found = view.settled.iter().find(|(of, at, _)| *of == seat && *at == epoch);
+                found.map_or(Seq(0), |(_, _, seq)| *seq)
+            };
+            let short = |(seat, epoch, seq): &(Seat, Epoch, Seq)| has(*seat, *epoch) < *seq;
+            self.member_views().any(|other| other.target.iter().any(short))
+        };
+        self.member_views().count() + 1 == self.peers.len() && !self.peers[..own].iter().any(behind)
+    }
+    fn member_views(&self) -> impl Iterator<Item = &PeerView> {
+        self.peers.iter().filter(|view| matches!(view.membership, Some(Membership::Member(_))))
     }
     pub(crate) fn fetched(&mut self, peer: usize, id: u64, useful: &[(TxnId, Outcome)], now: Micros) {
         let ours = |under_way: &mut UnderWay| under_way.peer == peer && under_way.id == id;

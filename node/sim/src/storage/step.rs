@@ -15,6 +15,8 @@ use crate::net::{Address, Body, Event, Letter, MS, Micros, Place};
 /// Notes are written at the latest after this, with votes or alone.
 const NOTES_DELAY: Micros = 50 * MS;
 const LOG_RETRY: Micros = 200 * MS;
+/// How long nobody must have been able to help before a node that is behind gives up what it has.
+const BEHIND_MIN: Micros = 2_000 * MS;
 /// While the log cannot be written, no more records than this are remembered for it.
 const STUCK_MAX: usize = 500;
 
@@ -56,6 +58,7 @@ impl Node {
             }
         }
         self.join_tick(context);
+        self.mind_behind(context);
         self.persist(outgoing, context);
         self.fetch(context);
     }
@@ -310,9 +313,8 @@ impl Node {
                     .filter(|(txn, outcome)| *outcome == Outcome::Abort || bodies.contains_key(txn))
                     .collect();
                 live.catch_up.fetched(peer, id, &useful, context.now);
-                let hopeless = live.catch_up.hopeless(self.quorum.write(), context.now);
-                if member && hopeless {
-                    context.net.schedule(context.now + MS, Event::NodeLeaves(self.address()));
+                if live.catch_up.all_barren(live.acceptor.ordering(), context.now) {
+                    live.behind_since.get_or_insert(context.now);
                 }
                 for (txn, outcome) in useful.into_iter().filter(|_| takes) {
                     let body = bodies.get(&txn).cloned();
@@ -320,6 +322,19 @@ impl Node {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Leaves if what was missed is recorded nowhere any more while the others can do without this node.
+    fn mind_behind(&mut self, context: &mut Context) {
+        let (address, index, member) = (self.address(), self.index, self.is_member());
+        let Some(live) = &mut self.live else { return };
+        let Some(since) = live.behind_since else { return };
+        if !live.catch_up.all_barren(live.acceptor.ordering(), context.now) {
+            live.behind_since = None;
+        } else if member && context.now - since >= BEHIND_MIN && live.catch_up.may_leave(index) {
+            live.behind_since = None;
+            context.net.schedule(context.now + 1, Event::NodeLeaves(address));
         }
     }
 
