@@ -7,12 +7,17 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/borealis-bench.XXXXXX")
 server_user=$(id -un)
 if [ "$server_user" = root ]; then server_user=mysql; chmod 755 "$work"; fi
 pids=()
+# Whatever else the machine does shows in the figures, so they say how busy it was.
+busy_before=$(cut -d' ' -f1 /proc/loadavg)
 release=${CARGO_TARGET_DIR:-target}/release
 node=$release/borealis-node
 
 say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 need() { command -v "$1" >/dev/null || { echo "$1 is missing: apt-get install $2" >&2; exit 1; }; }
 chosen() { case ,$subjects, in *,"$1",*) return 0 ;; *) return 1 ;; esac; }
+
+# One build for all benchmarks: cargo builds dependencies again for every other choice of targets.
+build() { say "building"; cargo build --release -q -p node --bin borealis-node --example failover; }
 
 finish() {
   if [ -d "$work/playground" ]; then "$node" playground down --data-dir "$work/playground" >/dev/null 2>&1 || true; fi
@@ -111,5 +116,5 @@ machine() {
     dpkg-query -W -f=', Galera ${Version}' galera-4 2>/dev/null || true
   )$(
     command -v sysbench >/dev/null && sysbench --version | sed 's/^/, /'
-  ). $(date -u +%F)."
+  ). $(date -u +%F). Load average before the run: $busy_before."
 }

@@ -107,7 +107,7 @@ galera() {
   stop_servers
 }
 
-if chosen single || chosen multi; then say "building"; cargo build --release -q -p node --bin borealis-node; fi
+if chosen single || chosen multi; then build; fi
 for subject in ${subjects//,/ }; do
   say "$subject"
   case $subject in

@@ -255,7 +255,9 @@ fn report_survivors(
 fn servers(ports: &str, pid: &str, first: &str) -> Outcome<()> {
     let first: u64 = first.parse()?;
     let endpoint = |port: &str| -> Outcome<Endpoint> {
-        let address = address(port.parse()?, Some("root".to_owned()), None, Some("app".to_owned()))?;
+        let address = address(port.parse()?, Some("root".to_owned()), None, Some("app".to_owned()))?
+            // A read waits for what was acknowledged before it, or rows on their way would count as lost.
+            .init(vec!["SET SESSION wsrep_sync_wait = 1"]);
         Ok(Endpoint { name: format!("port {port}"), address })
     };
     let all = ports.split(',').map(endpoint).collect::<Outcome<Vec<Endpoint>>>()?;
