@@ -176,6 +176,9 @@ enum Edge {
     Read(Option<u32>),
 }
 
+/// When an element had been acknowledged, how long its list was with it, and by which transaction.
+type Acknowledged = (u64, usize, usize);
+
 struct Checker<'a> {
     history: &'a History,
     anomalies: Vec<Anomaly>,
@@ -338,8 +341,8 @@ impl<'a> Checker<'a> {
 
     fn look_for_stale_reads(&mut self) {
         // By list (and site): when what length had been acknowledged.
-        let mut anywhere: HashMap<u64, Vec<(u64, usize, usize)>> = HashMap::new();
-        let mut at_site: HashMap<(u64, u64), Vec<(u64, usize, usize)>> = HashMap::new();
+        let mut anywhere: HashMap<u64, Vec<Acknowledged>> = HashMap::new();
+        let mut at_site: HashMap<(u64, u64), Vec<Acknowledged>> = HashMap::new();
         for (key, order) in &self.orders {
             for (place, element) in order.iter().enumerate() {
                 let (writer, _) = self.writers[element];

@@ -68,7 +68,7 @@ pub(crate) struct Letter {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A message arrives.
-    Deliver(Letter),
+    Deliver(Box<Letter>),
     /// A storage node looks into its inbox.
     NodeStep(Address),
     /// A write to a storage node's log is over.
@@ -243,11 +243,11 @@ impl Net {
         if random.chance(self.faults.twice) {
             self.counts[2] += 1;
             let again = now + self.delay(random) + random.below(30 * MS);
-            self.schedule(again, Event::Deliver(letter.clone()));
+            self.schedule(again, Event::Deliver(Box::new(letter.clone())));
         }
         self.counts[0] += 1;
         let at = now + self.delay(random);
-        self.schedule(at, Event::Deliver(letter));
+        self.schedule(at, Event::Deliver(Box::new(letter)));
     }
 
     fn send_ordered(&mut self, letter: Letter, now: Micros, random: &mut Random) {
@@ -261,7 +261,7 @@ impl Net {
         at = odd(at.max(*last + 1));
         *last = at;
         self.counts[0] += 1;
-        self.schedule(at, Event::Deliver(letter));
+        self.schedule(at, Event::Deliver(Box::new(letter)));
     }
 }
 

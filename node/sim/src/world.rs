@@ -189,10 +189,10 @@ impl World {
     fn happen_now(&mut self, event: Event) {
         match event {
             Event::Deliver(letter) => match letter.to {
-                Place::Node(node) => self.nodes[node].receive(letter, &mut self.context),
+                Place::Node(node) => self.nodes[node].receive(*letter, &mut self.context),
                 Place::Instance(index) => {
                     if let Some(instance) = &mut self.instances[index] {
-                        instance.receive(letter, &mut self.context);
+                        instance.receive(*letter, &mut self.context);
                     }
                 }
             },

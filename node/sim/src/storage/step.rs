@@ -249,15 +249,10 @@ impl Node {
     pub(super) fn begin_segment(&mut self, context: &mut Context) {
         let Some(live) = &mut self.live else { return };
         let records = live.acceptor.checkpoint_records().iter().map(Wire::to_bytes).collect();
-        match self.disk.write(records, true, context.now, &mut context.random) {
-            // A start writes before it serves.
-            Ok(_) => {
-                if let Some(generation) = self.disk.written() {
-                    self.disk.drop_before(generation);
-                }
-            }
-            // No room: the first write begins the segment.
-            Err(_) => {}
+        // A start writes before it serves. Without room the first write begins the segment.
+        let begun = self.disk.write(records, true, context.now, &mut context.random).is_ok();
+        if let Some(generation) = self.disk.written().filter(|_| begun) {
+            self.disk.drop_before(generation);
         }
     }
 
