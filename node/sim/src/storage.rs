@@ -451,7 +451,7 @@ impl Node {
 
     /// As of the rows now: versions may have been removed while the read waited, or before a restart.
     fn answer_read(&self, from: Address, generation: u64, request: &ReadBlock, context: &mut Context) {
-        if !request.from.is_empty() && !request.from.covers(self.rows.complete_from()) {
+        if !request.from.covers(self.rows.complete_from()) {
             return self.refuse(
                 from,
                 generation,

@@ -253,7 +253,7 @@ impl RowStore {
     pub fn read_block(&self, request: &ReadBlock) -> Result<Block, RowsError> {
         let snapshot = self.db.snapshot();
         let at = self.applied_in(&snapshot)?;
-        if !request.from.is_empty() && !request.from.covers(&self.complete_from(&snapshot)?) {
+        if !request.from.covers(&self.complete_from(&snapshot)?) {
             return Err(RowsError::TooOld);
         }
         let limit = (request.bytes_max as usize).min(BLOCK_BYTES_MAX);
