@@ -22,7 +22,7 @@ pub(crate) enum RoleError {
     #[error("{0}")]
     Argument(String),
     /// A file named on the command line.
-    #[error("cannot read {path:?}: {source}")]
+    #[error("cannot read {path:?}")]
     File {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) enum RoleError {
         source: std::io::Error,
     },
     /// The HTTP interface.
-    #[error("cannot serve HTTP on {address}: {source}")]
+    #[error("cannot serve HTTP on {address}")]
     Http {
         /// Where.
         address: SocketAddr,
@@ -38,7 +38,7 @@ pub(crate) enum RoleError {
         source: std::io::Error,
     },
     /// The system.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     System {
         /// What was tried.
         action: &'static str,
@@ -46,7 +46,7 @@ pub(crate) enum RoleError {
         source: std::io::Error,
     },
     /// The role itself.
-    #[error("{0}")]
+    #[error(transparent)]
     Role(Box<dyn std::error::Error + Send + Sync>),
 }
 

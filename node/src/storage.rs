@@ -101,7 +101,7 @@ async fn translate(
             id: now.id.0,
             run: String::new(),
             zone: zone.clone(),
-            membership: u64::from(member),
+            membership: if member { 1 + now.generation } else { 0 },
             voting: now.ready(),
             settled: member,
             ready: now.ready(),

@@ -761,6 +761,7 @@ impl Driver {
             undecided: self.acceptor.undecided(),
             log_bytes: self.log.as_ref().map_or(0, AcceptLog::bytes),
             refusing: self.refusal(),
+            generation: self.generation.number,
         };
     }
 }

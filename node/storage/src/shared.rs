@@ -171,6 +171,8 @@ pub(crate) struct Published {
     pub(crate) undecided: usize,
     pub(crate) log_bytes: u64,
     pub(crate) refusing: Option<String>,
+    /// How many disks came before this one.
+    pub(crate) generation: u64,
 }
 
 /// What the threads and tasks of one storage node share.
@@ -256,12 +258,13 @@ impl Shared {
         matches!(*self.membership.lock(), Membership::Member(_))
     }
     pub(crate) fn status(&self) -> StorageStatus {
-        let Published { settled, undecided, log_bytes, refusing } = self.published.lock().clone();
+        let Published { settled, undecided, log_bytes, refusing, generation } = self.published.lock().clone();
         StorageStatus {
             id: self.config.id,
             zone: self.config.zone.clone(),
             listen: self.listen,
             membership: *self.membership.lock(),
+            generation,
             refusing,
             settled,
             ordered: self.feed.end(),

@@ -19,6 +19,8 @@ pub struct StorageStatus {
     pub listen: Option<SocketAddr>,
     /// Its standing in the volume; it votes only as a member.
     pub membership: Membership,
+    /// How many disks had its number before: grows with each readmission.
+    pub generation: u64,
     /// Why it does not vote at present, for a person.
     pub refusing: Option<String>,
     /// How far each stream is settled.
