@@ -133,6 +133,17 @@ impl Reads {
             refuse(&waiting.connection, waiting.request.id, "the rows are not here yet");
         }
     }
+    /// The low-water mark, held back by the reads that are queued: what they were promised stays until they are done.
+    pub(crate) fn hold(&self, low: &Vector) -> Vector {
+        let queue = self.queue.lock();
+        let queued = queue.jobs.iter().filter_map(|job| match job {
+            Job::Block { request, .. } => Some(&request.from),
+            _ => None,
+        });
+        let waiting = queue.waiting.iter().map(|waiting| &waiting.request.from);
+        let asked = queued.chain(waiting).filter(|from| !from.is_empty());
+        asked.fold(low.clone(), |low, from| low.meet(from))
+    }
     /// True if reads wait for rows.
     pub(crate) fn anybody_waits(&self) -> bool {
         !self.queue.lock().waiting.is_empty()

@@ -48,6 +48,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             let low = instances.low(&shared.feed.end(), now).clone();
             (instances.infos(now), instances.connections(), low)
         };
+        let low = shared.reads.hold(&low);
         if *shared.low.lock() != low {
             *shared.low.lock() = low.clone();
             shared.feed.set_low(&low);

@@ -486,7 +486,12 @@ impl Driver {
             }
             return;
         };
+        // The snapshot for which it was first asked may be closed by now, and storage need not keep what it saw.
+        let low = self.follower.low();
         let Some(read) = self.blocks.pending.get_mut(&id) else { return };
+        if low.covers(&read.request.from) {
+            read.request.from = low;
+        }
         read.node = Some(StorageId(u8::try_from(index).expect("a volume has at most six storage nodes")));
         read.sent = now;
         let request = Request::Read(read.request.clone());
