@@ -1,8 +1,8 @@
 //! Single-master mode: who becomes the writer, and when.
 //!
 //! Storage nodes tell every instance who holds the seat and which instances they hear. An instance
-//! campaigns (takes the seat with the next epoch) when a read quorum of them no longer hears the holder: the
-//! holder then cannot reach a write quorum, so nothing is lost by fencing it. Among the candidates the one
+//! campaigns (takes the seat with the next epoch) when a write quorum of them no longer hears the holder: the
+//! holder then has no read quorum either, so that its lease ends, and nothing is lost by fencing it. Among the candidates the one
 //! with the best promotion tier goes first, then the freshest; each later rank waits longer, so that a
 //! campaign normally has no rival. Rivals are safe all the same: fences and epochs decide.
 //!
@@ -18,8 +18,7 @@ use crate::wire::{InstanceInfo, Role, SeatInfo};
 pub const WRITER_SEAT: Seat = Seat(0);
 /// A writer that a storage node has not heard for this long is silent.
 pub const SILENT_MS: u32 = 1_500;
-/// A writer serves reads only if a write quorum answered a heartbeat sent within this time: it meets every read
-/// quorum that does not hear the writer. Shorter than
+/// A writer serves reads only if a read quorum answered a heartbeat sent within this time. Shorter than
 /// [`SILENT_MS`], so that it has stopped before anybody campaigns.
 pub const LEASE_MS: Millis = 1_000;
 /// How much longer each rank of candidates waits.
@@ -123,12 +122,13 @@ impl Election {
         found.sort_by_key(|info| info.ordinal);
         found
     }
-    /// Whether a read quorum of storage nodes does not hear this run.
+    /// Whether a write quorum of storage nodes does not hear this run. It meets every read quorum that answers a
+    /// writer and so keeps its lease alive; and whoever takes the seat needs a write quorum anyway.
     pub fn gone(&self, run: RunId) -> bool {
         let hears = |view: &View| {
             view.instances.iter().any(|info| info.run == run && info.connected && info.silent_ms < SILENT_MS)
         };
-        self.views.iter().flatten().filter(|view| !hears(view)).count() >= self.quorum.read()
+        self.views.iter().flatten().filter(|view| !hears(view)).count() >= self.quorum.write()
     }
     /// How long whoever needs the outcome of an undecided transaction leaves it to its own writer before it
     /// recovers it: not at all once the writer is gone or has been replaced.

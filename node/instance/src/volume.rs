@@ -182,7 +182,7 @@ pub struct VolumeHandle {
 /// Until when the single-master writer may serve reads.
 struct Lease {
     started: Instant,
-    /// Milliseconds since `started` at which the newest heartbeat was sent that a write quorum answered.
+    /// Milliseconds since `started` at which the newest heartbeat was sent that a read quorum answered.
     quorum_at: AtomicU64,
     /// Only a single-master writer needs one.
     needed: AtomicBool,

@@ -399,7 +399,7 @@ impl Instance {
         }
         let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(at) = heard.get(self.quorum.write() - 1) {
+        if let Some(at) = heard.get(self.quorum.read() - 1) {
             self.quorum_at = self.quorum_at.max(*at);
         }
     }

@@ -60,6 +60,9 @@ fn half_of_six_storage_nodes_do_not_hear_the_writer() {
             world.cut(Place::Instance(writer), Place::Node(node));
             world.cut(Place::Node(node), Place::Instance(writer));
         }
+        assert!(!world.wait_for_rival(writer, 3_000), "three that hear it let it read: it keeps its seat");
+        world.cut(Place::Instance(writer), Place::Node(2));
+        world.cut(Place::Node(2), Place::Instance(writer));
         assert!(world.wait_for_rival(writer, 10_000), "a replica campaigns");
         world.cut_receives(Place::Instance(writer));
         world.work(3_000);

@@ -180,7 +180,7 @@ impl Engine {
                 return Err(StoreError::Killed);
             }
             if Instant::now() >= deadline {
-                let reason = "the writer has not heard from a write quorum of storage nodes".into();
+                let reason = "the writer has not heard from a read quorum of storage nodes".into();
                 return Err(StoreError::Unavailable { reason });
             }
             // The volume is asked without holding the mutex; a wake-up missed in between costs one poll.

@@ -374,9 +374,8 @@ impl Driver {
         }
         let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
         heard.sort_unstable_by(|a, b| b.cmp(a));
-        // A replica campaigns when a read quorum does not hear the writer. Of six nodes three and three need not
-        // meet; a write quorum meets every read quorum.
-        if let Some(at) = heard.get(self.thread.config.quorum.write() - 1) {
+        // A replica campaigns when a write quorum does not hear the writer, and that meets every read quorum.
+        if let Some(at) = heard.get(self.thread.config.quorum.read() - 1) {
             self.thread.lease.quorum_at.fetch_max(*at, Ordering::AcqRel);
         }
     }
