@@ -1,7 +1,7 @@
 //! A client for the tests against a real Kubernetes.
 //!
 //! ```text
-//! e2e-client ping  HOST:PORT                 connects and reads, once
+//! e2e-client ping  HOST:PORT                 connects and reads; tells how long until it could
 //! e2e-client setup HOST:PORT                 makes the table anew
 //! e2e-client load  HOST:PORT SECONDS FIRST   inserts FIRST, FIRST+1, …, one at a time, as fast as it can
 //! e2e-client check HOST:PORT COUNT           says how many rows there are, and fails where that is not COUNT
@@ -21,6 +21,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
+
+/// How long a first connection may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -76,17 +81,30 @@ fn connect(address: &str) -> Result<Conn> {
     Ok(Conn::new(options)?)
 }
 
+/// Connects, trying again for a while: a Service leads to a pod only some moments after the pod is ready.
+fn connect_patiently(address: &str) -> Result<Conn> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match connect(address) {
+            Err(_) if Instant::now() < end => std::thread::park_timeout(PAUSE),
+            result => return result,
+        }
+    }
+}
+
 fn ping(address: &str) -> Result<()> {
-    let mut connection = connect(address)?;
+    let began = Instant::now();
+    let mut connection = connect_patiently(address)?;
     let row: Option<(i64, String)> = connection.query_first("SELECT 1, @@aurora_server_id")?;
     let (_, server) = row.ok_or("SELECT gave no row")?;
     let read_only: Option<i64> = connection.query_first("SELECT @@innodb_read_only")?;
-    report(&format!("connected to {server} read_only {}", read_only.unwrap_or(-1)));
+    let (read_only, milliseconds) = (read_only.unwrap_or(-1), began.elapsed().as_millis());
+    report(&format!("connected to {server} read_only {read_only} after {milliseconds} ms"));
     Ok(())
 }
 
 fn setup(address: &str) -> Result<()> {
-    let mut connection = connect(address)?;
+    let mut connection = connect_patiently(address)?;
     connection.query_drop(format!("DROP TABLE IF EXISTS {TABLE}"))?;
     connection.query_drop(format!("CREATE TABLE {TABLE} (id BIGINT PRIMARY KEY, worker VARCHAR(64))"))?;
     Ok(())
