@@ -3,6 +3,9 @@
 //! One turn takes everything that is queued: what storage nodes said, what sessions ask, and the time. The
 //! requests it leads to leave in one frame per node at its end.
 
+mod seat;
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
-use node_core::election::{Election, Parting, RIVAL_PATIENCE_MS, WRITER_SEAT};
-use node_core::ids::{Epoch, Position, Seat, Seq, StorageId, StreamId, TxnId};
+use node_core::election::{Election, Parting, WRITER_SEAT};
+use node_core::ids::{Epoch, Seat, StorageId, StreamId, TxnId};
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
 use node_storage::carrier::Sender;
@@ -20,9 +23,9 @@ use tracing::{info, warn};
 
 use super::commits::{Commits, Waiting, crowded};
 use super::links::{EVENTS_MAX, LinkConfig, LinkEvent, keep};
-use super::reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
+use super::reads::{Asker, Blocks, Present};
 use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
-use crate::volume_api::{CommitError, VolumeError};
+use crate::volume_api::CommitError;
 
 const BEAT_MS: Millis = 100;
 const PROBE_MS: Millis = 500;
@@ -682,197 +685,6 @@ impl Driver {
         }
         self.feed = Some(node);
         self.send(index, &Request::Subscribe { from: self.follower.applied() });
-    }
-
-    fn mind_seat(&mut self, now: Millis) {
-        self.complain(now);
-        if let Some(stream) = self.opening {
-            let begin = Position { epoch: stream.epoch, seq: Seq(0) };
-            if self.follower.applied().get(stream.seat) >= begin {
-                self.open_seat(stream, now);
-            }
-        }
-        let held = self.seat.or(self.opening);
-        if let (Some(stream), Some(holder)) = (held, self.election.holder(self.own_seat()))
-            && holder.epoch > stream.epoch
-            && holder.run != self.thread.config.run
-        {
-            self.lose_seat("another instance was granted a newer epoch");
-        }
-        if held.is_some() || self.coordinator.taking() || self.resigned || now < self.take_after {
-            return;
-        }
-        let known = self.election.holder(self.own_seat()).map_or(Epoch(0), |holder| holder.epoch);
-        let next = match self.mode() {
-            Mode::SingleMaster => {
-                let gone = self.election.holder(WRITER_SEAT);
-                let Some(epoch) = self.election.campaign(now) else { return };
-                let before = gone.and_then(|holder| self.election.instance(holder.run));
-                let parting = gone.map_or(Parting::Disconnected, |holder| self.election.parting(holder.run));
-                self.noticed = Some((now, before.map(|info| info.name.clone()), parting));
-                epoch
-            }
-            Mode::MultiMaster => Epoch(known.0 + 1),
-        };
-        if self.coordinator.nodes_up() < self.thread.config.quorum.write() || self.feed.is_none() {
-            return;
-        }
-        let epoch = next.max(Epoch(self.floor.0 + 1));
-        info!(seat = self.own_seat().0, epoch = epoch.0, "taking the seat");
-        let mut actions = Vec::new();
-        self.coordinator.take(self.own_seat(), epoch, now, &mut actions);
-        self.perform(actions);
-        // Before anything else is said: the nodes hear the new role before the seat is opened.
-        self.last_beat = 0;
-        self.heartbeat(now);
-    }
-
-    /// Says what taking the seat waits for, where it takes long.
-    fn complain(&mut self, now: Millis) {
-        if !self.coordinator.taking() && self.opening.is_none() {
-            self.taking_since = None;
-            return;
-        }
-        let (since, said) = *self.taking_since.get_or_insert((now, now));
-        if now.saturating_sub(said) >= SLOW_MS {
-            self.taking_since = Some((since, now));
-            warn!(
-                seconds = (now - since) / 1000,
-                opening = ?self.opening,
-                applied = %self.follower.applied(),
-                nodes_up = self.coordinator.nodes_up(),
-                under_way = self.coordinator.describe(),
-                "taking the seat takes long"
-            );
-        }
-    }
-
-    fn open_seat(&mut self, stream: StreamId, now: Millis) {
-        self.opening = None;
-        self.seat = Some(stream);
-        self.floor = self.floor.max(stream.epoch);
-        if self.mode() == Mode::SingleMaster {
-            self.thread.lease.needed.store(true, Ordering::Release);
-        }
-        if let Some((since, from, reason)) = self.noticed.take() {
-            let milliseconds = now.saturating_sub(since);
-            self.takeover = Some(TakeoverInfo { from, reason, milliseconds });
-        }
-        info!(seat = stream.seat.0, epoch = stream.epoch.0, "seat opened");
-        self.follower.seated(stream.seat);
-    }
-
-    fn lose_seat(&mut self, why: &str) {
-        if self.seat.is_none() && self.opening.is_none() {
-            return;
-        }
-        info!(why, "seat lost");
-        self.seat = None;
-        self.opening = None;
-        self.coordinator.resign();
-        self.follower.unseated();
-        self.thread.lease.needed.store(false, Ordering::Release);
-        self.take_after = self.now() + 200;
-    }
-
-    fn mind_commits(&mut self, now: Millis) {
-        for waiting in self.commits.due(now) {
-            self.propose(waiting);
-        }
-        for (ticket, seconds) in self.commits.slow(now) {
-            warn!(ticket, seconds, under_way = self.coordinator.describe(), "a commit takes long");
-        }
-        let (up, need) = (self.coordinator.nodes_up(), self.thread.config.quorum.write());
-        let unable =
-            self.unable.as_ref().map_or(String::new(), |reason| format!("; a storage node says: {reason}"));
-        let what = if up < need { "no write quorum" } else { "the storage nodes' vote is not decided" };
-        let reason = format!(
-            "{what}: {up} of {} storage nodes are connected and {need} are needed{unable}",
-            self.thread.config.quorum.nodes()
-        );
-        self.commits.expire(now, &reason);
-        let done = self.coordinator.in_flight() == 0 && self.commits.parked.is_empty();
-        for resigning in std::mem::take(&mut self.resigning) {
-            if done || now >= resigning.deadline {
-                self.resigned |= resigning.for_good;
-                self.lose_seat("it is handed over");
-                // Storage tells the others with the next heartbeat that the seat is free; this instance
-                // stands back until they have had their turn.
-                self.take_after = now + HAND_OVER_MS;
-                self.closing_door = false;
-                self.last_beat = 0;
-                resigning.answer.give(());
-            } else {
-                self.resigning.push(resigning);
-            }
-        }
-    }
-
-    fn mind_reads(&mut self, now: Millis) {
-        if self.seat.is_none_or(|_| self.mode() == Mode::MultiMaster)
-            && now.saturating_sub(self.last_probe) >= PROBE_MS
-            && !self.present.probing()
-        {
-            self.last_probe = now;
-            self.present.ask(Asker::Probe(Instant::now()), now);
-        }
-        if let Some(id) = self.present.begin(now) {
-            let holds = self.seat.map(|stream| (stream.seat, stream.epoch));
-            self.perform(vec![Action::Broadcast(Request::ReadIndex { id, holds })]);
-        }
-        let applied = self.follower.applied();
-        for (asker, _) in self.present.reached(&applied) {
-            match asker {
-                Asker::Session(answer) => answer.give(Ok(applied.clone())),
-                Asker::Probe(asked) => {
-                    self.lag_us = Some(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX));
-                }
-            }
-        }
-        let mut wanted = Vec::new();
-        for target in self.present.targets.iter_mut().filter(|target| target.resolve_at <= now) {
-            target.resolve_at = now + RIVAL_PATIENCE_MS;
-            wanted.extend(unresolved(&target.vector, &applied));
-        }
-        for txn in wanted {
-            self.resolve(txn);
-        }
-        for target in self.present.targets.iter_mut().filter(|target| target.slow_at <= now) {
-            target.slow_at = now + SLOW_MS;
-            let missing = unresolved(&target.vector, &applied);
-            warn!(
-                feed = ?self.feed,
-                %applied,
-                wanted = %target.vector,
-                first_missing = ?missing.first(),
-                under_way = self.coordinator.describe(),
-                "reading the present takes long"
-            );
-        }
-        let timeout = u64::try_from(READ_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        self.present.expire(now, timeout);
-        self.mind_blocks(now);
-    }
-
-    fn mind_blocks(&mut self, now: Millis) {
-        let late: Vec<u64> =
-            self.blocks.pending.iter().filter(|(_, read)| read.deadline <= now).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some(read) = self.blocks.pending.remove(&id) {
-                let reason =
-                    self.unable.clone().unwrap_or_else(|| "no storage node answered in time".to_owned());
-                read.answer.give(Err(VolumeError::Unavailable(reason)));
-            }
-        }
-        let slow = |read: &super::reads::Pending| {
-            let patience = if read.node.is_none() { BEAT_MS } else { BLOCK_PATIENCE_MS };
-            now.saturating_sub(read.sent) >= patience
-        };
-        let again: Vec<u64> =
-            self.blocks.pending.iter().filter(|(_, read)| slow(read)).map(|(id, _)| *id).collect();
-        for id in again {
-            self.send_block(id);
-        }
     }
 
     fn publish(&mut self) {
