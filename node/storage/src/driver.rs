@@ -653,9 +653,8 @@ impl Driver {
             Reply::StatusIs { membership, settled, closings, seats: _ } => {
                 self.catch_up.status(peer, membership, settled);
                 self.check_membership(peer, membership);
-                let follows = self.joining.as_ref().is_some_and(Join::follows);
                 let same = membership == *self.shared.membership.lock();
-                if follows || self.shared.is_member() && same {
+                if self.follows() || self.shared.is_member() && same {
                     for closing in closings {
                         self.take(Request::Activated(closing));
                     }
@@ -672,7 +671,7 @@ impl Driver {
                     self.behind_since.get_or_insert(now);
                 }
                 count(&self.shared.counters.fetched, useful.len() as u64);
-                let takes = self.shared.is_member() || self.joining.as_ref().is_some_and(Join::follows);
+                let takes = self.shared.is_member() || self.follows();
                 for (txn, outcome) in useful.into_iter().filter(|_| takes) {
                     let body = bodies.get(&txn).cloned();
                     self.take(Request::Decide { txn, outcome, body });
@@ -739,11 +738,17 @@ impl Driver {
         now.saturating_duration_since(since) >= BEHIND_MIN && self.catch_up.may_leave(self.place.id)
     }
 
+    /// Whether this is a disk that joins and takes what is decided, though it does not vote.
+    fn follows(&self) -> bool {
+        self.joining.as_ref().is_some_and(Join::follows)
+    }
+
     /// Asks a peer for what was missed, one question at a time.
     fn fetch(&mut self, now: Instant) {
-        let follows = self.joining.as_ref().is_some_and(Join::follows);
         // What cannot be kept is not asked for.
-        if self.log_failed.is_some() || !follows && (!self.shared.is_member() || self.refusal().is_some()) {
+        if self.log_failed.is_some()
+            || !self.follows() && (!self.shared.is_member() || self.refusal().is_some())
+        {
             return;
         }
         let Some((peer, id, txns)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };
