@@ -94,10 +94,13 @@ bench: ## Measures Borealis next to MariaDB and Galera on this machine
 bench-bounds: ## Updates the same rows ten million times and draws memory and disk
 	@bench/bounds.sh
 
+bench-readmission: ## Measures how long two lost disks take to be copied back, under load
+	@bench/readmission.sh
+
 bench-failover: ## Measures failover: SIGKILL, SIGTERM and SIGSTOP of the writer, and a writer of several; next to Galera
 	@bench/failover.sh
 
 slow-test: ## The integration tests with the full number of rounds
 	RUN_SLOW_TESTS=1 cargo test -p node --test it -- --nocapture
 
-.PHONY: bench bench-bounds bench-failover build check checker check-gen demo e2e faults fix gen help model playground setup sim slow-test test
+.PHONY: bench bench-bounds bench-failover bench-readmission build check checker check-gen demo e2e faults fix gen help model playground setup sim slow-test test

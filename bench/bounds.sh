@@ -19,21 +19,13 @@ while [ $# -gt 0 ]; do
     *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
   esac
 done
-for tool in sysbench mysql python3; do
-  command -v "$tool" >/dev/null || { echo "$tool is missing: run make setup" >&2; exit 1; }
-done
-target=${CARGO_TARGET_DIR:-target} work=$(mktemp -d "${TMPDIR:-/tmp}/borealis-bounds.XXXXXX")
-node=$target/release/borealis-node data=$work/data load=''
-finish() {
-  [ -z "$load" ] || kill "$load" 2>/dev/null || true
-  [ ! -d "$data" ] || "$node" playground down --data-dir "$data" >/dev/null 2>&1 || true
-  rm -rf "$work"
-}
-trap finish EXIT
-say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
+# shellcheck source=bench/lib.sh
+. bench/lib.sh
+need sysbench sysbench
+need mariadb mariadb-client
+data=$work/playground
 
-say "building"
-cargo build --release -q -p node
+build
 "$node" playground up -f "$manifest" --data-dir "$data" --port 0 --detach >/dev/null
 "$node" playground status --data-dir "$data" -o json >"$work/status.json"
 read -r ports user password database < <(python3 - "$work/status.json" <<'P'
@@ -43,18 +35,18 @@ ports = [s["cluster"]["port"]] if s["cluster"] else [i["port"] for i in s["insta
 print(",".join(map(str, ports)), c["user"], c["password"], c["database"])
 P
 )
-sql() { MYSQL_PWD=$password mysql -N -h 127.0.0.1 -P "${ports%%,*}" -u "$user" "$database" -e "$1"; }
-sql "CREATE TABLE bounds (id INT PRIMARY KEY, n BIGINT NOT NULL, pad CHAR(60) NOT NULL)"
-sql "INSERT INTO bounds VALUES $(seq -s, "$rows" | sed 's/[0-9]\+/(&,0,REPEAT("x",60))/g')"
+volume() { MYSQL_PWD=$password mariadb -N -h 127.0.0.1 -P "${ports%%,*}" -u "$user" "$database" -e "$1"; }
+volume "CREATE TABLE bounds (id INT PRIMARY KEY, n BIGINT NOT NULL, pad CHAR(60) NOT NULL)"
+volume "INSERT INTO bounds VALUES $(seq -s, "$rows" | sed 's/[0-9]\+/(&,0,REPEAT("x",60))/g')"
 
 sysbench bench/bounds.lua --db-driver=mysql --mysql-host=127.0.0.1 --mysql-port="$ports" --mysql-user="$user" \
   --mysql-password="$password" --mysql-db="$database" --mysql-ignore-errors=1213,1205 --threads="$threads" \
   --rows=$rows --span=$span --events=$((updates / span)) --time=0 run >"$work/sysbench.log" 2>&1 &
-load=$!
+load=$!; pids+=("$load")
 begin=$SECONDS
 # Samples until the load ends: a line a process, with the sum of all rows as the count of updates so far.
 while true; do
-  done_updates=$(sql "SELECT SUM(n) FROM bounds")
+  done_updates=$(volume "SELECT SUM(n) FROM bounds")
   python3 - "$work/status.json" "$data" "$done_updates" $((SECONDS - begin)) >>"$work/samples.tsv" <<'P'
 import json, os, sys
 status, data, updates, second = sys.argv[1:]
@@ -80,10 +72,10 @@ P
   timeout $sample tail --pid="$load" -f /dev/null || true
 done
 wait "$load" || { tail -5 "$work/sysbench.log" >&2; exit 1; }
-load=''
-python3 - "$work/samples.tsv" "$work/sysbench.log" "$updates" "$threads" "$manifest" <<'P'
-import collections, datetime, os, re, statistics, sys
-samples, log, wanted, threads, manifest = sys.argv[1:]
+pids=()
+python3 - "$work/samples.tsv" "$work/sysbench.log" "$updates" "$threads" "$manifest" "$(machine)" <<'P'
+import collections, os, re, statistics, sys
+samples, log, wanted, threads, manifest, machine = sys.argv[1:]
 rows = [line.rstrip("\n").split("\t") for line in open(samples)]
 kinds = {"instances": 4, "storage": 4}
 series = collections.defaultdict(list)
@@ -106,10 +98,10 @@ for (kind, what), name in title.items():
     failed |= grows
     lines.append(f"| {name} | " + " | ".join(f"{value:,.0f}" for value in medians) + f" | {max(v for _, v in points):,.0f} | {'GROWS' if grows else 'flat'} |")
 out = ["# Bounds\n",
-  f"{total:,} row updates of the same 1,000 rows, 20 in a transaction, {threads} threads, `{manifest}`, {seconds} s, {os.cpu_count()} cores for everything;",
+  f"{total:,} row updates of the same 1,000 rows, 20 in a transaction, {threads} threads, `{manifest}`, {seconds} s; everything shares this machine;",
   f"{refused:,} conflicts were refused and tried again. Medians of the four quarters of the run, in MiB, of the process that took most.",
-  f"Made by `bench/bounds.sh` on {datetime.date.today()}; the curves are in [bounds.svg](bounds.svg).\n",
-  "| | 1st quarter | 2nd | 3rd | 4th | highest | |", "|---|---:|---:|---:|---:|---:|---|", *lines]
+  f"Made by `bench/bounds.sh`; the curves are in [bounds.svg](bounds.svg).\n",
+  "| | 1st quarter | 2nd | 3rd | 4th | highest | |", "|---|---:|---:|---:|---:|---:|---|", *lines, "", machine]
 open("bench/bounds.md", "w").write("\n".join(out) + "\n")
 print("\n".join(out))
 W, H, L, B = 760, 220, 70, 36

@@ -64,6 +64,11 @@ impl ValidatedCluster {
     pub fn tier(&self, ordinal: u16) -> u8 {
         self.tiers.get(&ordinal).copied().unwrap_or(1)
     }
+
+    /// The instances whose tier is given, by ordinal, whether they exist at this number of instances or not.
+    pub fn tiers(&self) -> impl Iterator<Item = (u16, u8)> + '_ {
+        self.tiers.iter().map(|(ordinal, tier)| (*ordinal, *tier))
+    }
 }
 
 /// Checks a manifest.

@@ -13,6 +13,7 @@ use crds::names::{APPLICATION, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, OPE
 use futures::StreamExt;
 use futures::channel::mpsc;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -85,6 +86,17 @@ pub(crate) struct ChildSeen {
     pub(crate) version: Version,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Uid of the cluster that owns it.
+    pub(crate) owner: Option<String>,
+}
+
+/// Uid of the `AuroraCluster` of that name which controls the object. One that was deleted and applied again has
+/// another uid, and for a moment there still are objects of the former, which Kubernetes is about to delete.
+pub(crate) fn owner_uid(object: &impl ResourceExt, cluster: &str) -> Option<String> {
+    let controls = |owner: &&OwnerReference| {
+        owner.controller == Some(true) && owner.kind == crds::cluster::KIND && owner.name == cluster
+    };
+    object.owner_references().iter().find(controls).map(|owner| owner.uid.clone())
 }
 
 /// A state of an object: status changes of a kind with generations are not one.
@@ -310,6 +322,7 @@ where
         version: Version::of(object),
         labels: object.labels().clone(),
         annotations: object.annotations().clone(),
+        owner: object.labels().get(LABEL_INSTANCE).and_then(|cluster| owner_uid(object, cluster)),
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) type Applied = BTreeMap<ChildRef, (u64, Version)>;
 /// What is remembered of a cluster between passes. Losing it costs a few needless calls, nothing else.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
+    /// Of whom: a cluster that is deleted and applied again is another one.
+    uid: String,
     pub(crate) applied: Applied,
     /// Name of the Secret that was seen to exist, and when.
     pub(crate) secret: Option<(String, Instant)>,
@@ -73,16 +75,21 @@ impl Context {
         }
     }
 
-    pub(crate) fn memory(&self, cluster: &ClusterRef) -> Memory {
-        self.memories.lock().get(cluster).cloned().unwrap_or_default()
+    pub(crate) fn memory(&self, cluster: &ClusterRef, uid: &str) -> Memory {
+        self.memories.lock().get(cluster).filter(|memory| memory.uid == uid).cloned().unwrap_or_default()
     }
 
     /// A pass succeeded.
-    pub(crate) fn remember(&self, cluster: &ClusterRef, applied: Applied, secret: (String, Instant)) {
-        let mut memories = self.memories.lock();
-        let memory = memories.entry(cluster.clone()).or_default();
-        let passes = memory.passes + 1;
-        *memory = Memory { applied, secret: Some(secret), passes, failures: 0 };
+    pub(crate) fn remember(
+        &self,
+        cluster: &ClusterRef,
+        uid: &str,
+        applied: Applied,
+        secret: (String, Instant),
+    ) {
+        let passes = self.memory(cluster, uid).passes + 1;
+        let memory = Memory { uid: uid.to_owned(), applied, secret: Some(secret), passes, failures: 0 };
+        self.memories.lock().insert(cluster.clone(), memory);
     }
 
     /// A pass failed: how long to wait before the next.

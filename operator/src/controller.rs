@@ -38,7 +38,8 @@ use crate::nodes::{Nodes, Target};
 
 /// How often a cluster is looked at though nothing seems to have changed.
 const RESYNC: Duration = Duration::from_secs(60);
-/// How soon a pass is repeated that came before every node had been asked for its status.
+/// How soon a pass is repeated that came before every node had been asked for its status, or before what is left
+/// of a former cluster of the same name was gone.
 const UNSETTLED: Duration = Duration::from_millis(200);
 /// How soon a cluster is looked at again while a failover is under way.
 const FAILOVER_POLL: Duration = Duration::from_secs(1);
@@ -107,7 +108,13 @@ pub(crate) async fn run(client: Client, settings: Settings, metrics: Arc<Metrics
         .reconcile_on(woken)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(reconcile, error_policy, context.clone())
-        .for_each(async |_| {})
+        .for_each(async |outcome| {
+            // Whatever else goes wrong is told by `error_policy`.
+            if let Err(kube::runtime::controller::Error::ObjectNotFound(gone)) = outcome {
+                let namespace = gone.namespace.unwrap_or_default();
+                context.forget(&ClusterRef { namespace, name: gone.name });
+            }
+        })
         .await;
     watches.shutdown().await;
     nodes.stop().await;
@@ -193,7 +200,6 @@ async fn reconcile(cluster: Arc<GuardedCluster>, context: Arc<Context>) -> Resul
     };
     if cluster.metadata.deletion_timestamp.is_some() {
         // Everything has an owner reference: Kubernetes deletes it.
-        context.forget(&at);
         return Ok(Action::await_change());
     }
     let want = match validate_spec(&at.name, &cluster.spec) {
@@ -213,7 +219,7 @@ async fn reconcile(cluster: Arc<GuardedCluster>, context: Arc<Context>) -> Resul
         .map_err(|e| Error::Status(Box::new(e)))?; // IO
     // What was put off while a new writer was expected must not wait for the next change.
     let under_way = status.requested_failover.is_some() || status.phase == Phase::FailingOver.to_string();
-    context.remember(&at, done.applied, (want.secret_name, seen.secret_seen));
+    context.remember(&at, &seen.owner.uid, done.applied, (want.secret_name, seen.secret_seen));
     Ok(Action::requeue(if under_way { FAILOVER_POLL } else { RESYNC }))
 }
 

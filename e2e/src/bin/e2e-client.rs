@@ -8,11 +8,11 @@
 //! ```
 //!
 //! User, password and database come from `BOREALIS_USER`, `BOREALIS_PASSWORD` and `BOREALIS_DATABASE`.
-//! `load` says `warm` after some hundred writes. It gives a number up only when its insert was acknowledged; after an error it connects again and goes on
-//! with the **next** number, so that the outcome of each is known or unknown, never both. At the end it reads
-//! everything back and prints
-//! `acknowledged N lost N refused N unknown N longest_gap_ms N gap_began_unix_ms N gap_ended_unix_ms N`.
-//! A row that was acknowledged and is not there makes it fail.
+//! `load` says `warm` after some hundred writes. After an error it connects again and goes on with the **next**
+//! number, so that the outcome of each is known or unknown, never both. At the end it reads everything back and prints
+//! `acknowledged N lost N refused N unknown N longest_gap_ms N break_ms N break_ended_unix_ms N`: the longest time
+//! between two acknowledged writes, and the longest one with a failed write in it, with the time of the write that
+//! ended it (0 where none failed). A row that was acknowledged and is not there makes it fail.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -124,8 +124,9 @@ struct Tally {
     refused: u64,
     unknown: u64,
     longest: Duration,
-    began: u128,
-    ended: u128,
+    /// The longest time between two acknowledged writes with a failed one between them.
+    longest_break: Duration,
+    break_ended_unix_ms: u128,
 }
 
 fn load(address: &str, seconds: &str, first: &str) -> Result<()> {
@@ -134,7 +135,7 @@ fn load(address: &str, seconds: &str, first: &str) -> Result<()> {
     let mut tally = Tally::default();
     let mut connection = None;
     let mut last = Instant::now();
-    let mut last_unix = unix_ms();
+    let mut broken = false;
     while Instant::now() < end {
         let Some(open) = connection.as_mut() else {
             // The connect timeout bounds this; a refusal comes at once, so wait for what is left of a turn.
@@ -148,11 +149,12 @@ fn load(address: &str, seconds: &str, first: &str) -> Result<()> {
         let statement = format!("INSERT INTO {TABLE} VALUES ({id}, 'load')");
         match open.query_drop(statement) {
             Ok(()) => {
-                let now = unix_ms();
-                if last.elapsed() > tally.longest && !tally.acknowledged.is_empty() {
-                    (tally.longest, tally.began, tally.ended) = (last.elapsed(), last_unix, now);
+                let gap = if tally.acknowledged.is_empty() { Duration::ZERO } else { last.elapsed() };
+                tally.longest = tally.longest.max(gap);
+                if broken && gap > tally.longest_break {
+                    (tally.longest_break, tally.break_ended_unix_ms) = (gap, unix_ms());
                 }
-                (last, last_unix) = (Instant::now(), now);
+                (last, broken) = (Instant::now(), false);
                 tally.acknowledged.push(id);
                 if tally.acknowledged.len() == WARM {
                     report("warm");
@@ -161,12 +163,12 @@ fn load(address: &str, seconds: &str, first: &str) -> Result<()> {
             Err(mysql::Error::MySqlError(error)) => {
                 tally.refused += 1;
                 report(&format!("refused {} {} {}", unix_ms(), error.code, error.message));
-                connection = None;
+                (connection, broken) = (None, true);
             }
             Err(error) => {
                 tally.unknown += 1;
                 report(&format!("broken {} {error}", unix_ms()));
-                connection = None;
+                (connection, broken) = (None, true);
             }
         }
         id += 1;
@@ -185,13 +187,13 @@ fn finish(address: &str, tally: &Tally) -> Result<()> {
         connect(address)?.query(format!("SELECT id FROM {TABLE}"))?.into_iter().collect();
     let lost = tally.acknowledged.iter().filter(|id| !there.contains(id)).count();
     report(&format!(
-        "acknowledged {} lost {lost} refused {} unknown {} longest_gap_ms {} gap_began_unix_ms {} gap_ended_unix_ms {}",
+        "acknowledged {} lost {lost} refused {} unknown {} longest_gap_ms {} break_ms {} break_ended_unix_ms {}",
         tally.acknowledged.len(),
         tally.refused,
         tally.unknown,
         tally.longest.as_millis(),
-        tally.began,
-        tally.ended,
+        tally.longest_break.as_millis(),
+        tally.break_ended_unix_ms,
     ));
     if lost == 0 { Ok(()) } else { Err(format!("{lost} acknowledged rows are lost").into()) }
 }

@@ -82,7 +82,7 @@ pub struct VolumeStatus {
     pub seat: Option<(Seat, Epoch)>,
     /// True while a seat is being taken.
     pub taking: bool,
-    /// True once the decided history is followed and a read quorum is connected.
+    /// True once the decided history is followed, has once been at the present, and a read quorum is connected.
     pub following: bool,
     /// The newest writer known (single-master), with its epoch.
     pub writer: Option<(String, Epoch)>,

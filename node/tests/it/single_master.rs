@@ -51,6 +51,25 @@ fn fault_of_the_writer(cluster: &Cluster, client: u64, fault: &str, cure: &str) 
     recovery
 }
 
+/// What an instance reads first must not be asked for a snapshot that storage has given up long ago.
+#[test]
+fn an_instance_that_starts_anew_is_ready_soon_also_where_nobody_writes() {
+    const SOON: Duration = Duration::from_secs(5);
+    let cluster = Cluster::up(&Manifest::single_master(), &[]);
+    create_table(&mut cluster.connect("cluster"));
+    for _ in 0..rounds(4, 20) {
+        // A replica first, which takes over while the writer starts anew.
+        for name in [cluster.replica(), cluster.writer()] {
+            cluster.playground(&["stop", &name]);
+            let begin = Instant::now();
+            cluster.playground(&["start", &name]);
+            cluster.wait_until_ready();
+            let took = begin.elapsed();
+            assert!(took < SOON, "{name} was ready after {took:?}");
+        }
+    }
+}
+
 fn the_writer_fails(fault: &str, cure: &str) {
     let cluster = Cluster::up(&Manifest::single_master(), &[]);
     create_table(&mut cluster.connect("cluster"));

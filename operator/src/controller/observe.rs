@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Resource};
 
 use super::build::Owner;
-use crate::children::{ChildRef, ChildSeen, ClusterRef, PodSeen};
+use crate::children::{ChildRef, ChildSeen, ClusterRef, PodSeen, owner_uid};
 use crate::context::{Applied, Context};
 use crate::nodes::NodeSeen;
 
@@ -53,7 +53,8 @@ pub(crate) struct Observed {
     pub(crate) secret_name: String,
     /// When the Secret was last looked for.
     pub(crate) secret_seen: Instant,
-    /// Whether every node has been asked at least once, or this is not the first pass.
+    /// Whether nothing is left of a former cluster of the same name, and every node has been asked at least once or
+    /// this is not the first pass.
     pub(crate) settled: bool,
 }
 
@@ -144,32 +145,40 @@ pub(crate) async fn observe(
     cluster: &AuroraCluster,
     want: &ValidatedCluster,
 ) -> Result<Observed, ObserveError> {
-    let memory = context.memory(at);
     let uid = cluster.meta().uid.clone().ok_or(ObserveError::NoUid)?;
+    let memory = context.memory(at, &uid);
     let remembered =
         memory.secret.filter(|(name, when)| *name == want.secret_name && when.elapsed() < SECRET_MEMORY);
-    let (secret_seen, new_password) = match remembered {
-        Some((_, when)) => (when, None),
-        None => (Instant::now(), password_if_absent(context, at, &want.secret_name).await?),
+    let (secret_seen, secret) = match remembered {
+        Some((_, when)) => (when, SecretSeen::There),
+        None => (Instant::now(), look_for_secret(context, at, &want.secret_name, &uid).await?),
     };
+    let new_password = match secret {
+        SecretSeen::Absent => Some(random_password().map_err(ObserveError::Random)?),
+        SecretSeen::There | SecretSeen::OfFormerCluster => None,
+    };
+    let children = context.children.of(at);
+    let is_former = |child: &ChildSeen| child.owner.as_ref().is_some_and(|owner| *owner != uid);
+    let former = secret == SecretSeen::OfFormerCluster || children.values().any(is_former);
+    let asked_before = memory.passes > 0;
     let pods: BTreeMap<String, PodSeen> =
         context.pods.of(at).into_iter().map(|(child, pod)| (child.name, pod)).collect();
     let (instances, storage) = members(context, want, &pods);
     let asked = |pod: &PodSeen| pod.address.is_none() || context.nodes.get(&pod.uid).asked;
     Ok(Observed {
-        owner: Owner { namespace: at.namespace.clone(), name: at.name.clone(), uid },
+        owner: Owner { namespace: at.namespace.clone(), name: at.name.clone(), uid: uid.clone() },
         now: Timestamp::now(),
         generation: cluster.metadata.generation.unwrap_or_default(),
         status: cluster.status.clone().unwrap_or_default(),
         failover_to: cluster.meta().annotations.as_ref().and_then(|a| a.get(ANNOTATION_FAILOVER_TO).cloned()),
         instances,
         storage,
-        children: context.children.of(at),
+        children,
         applied: memory.applied,
         new_password,
         secret_name: want.secret_name.clone(),
         secret_seen,
-        settled: memory.passes > 0 || pods.values().filter(|pod| pod.alive).all(asked),
+        settled: !former && (asked_before || pods.values().filter(|pod| pod.alive).all(asked)),
     })
 }
 
@@ -198,17 +207,30 @@ fn members(
     (instances.collect(), storage.collect())
 }
 
-async fn password_if_absent(
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SecretSeen {
+    Absent,
+    /// Made by us or by the user.
+    There,
+    /// About to be deleted with the cluster of the same name that it was made for.
+    OfFormerCluster,
+}
+
+async fn look_for_secret(
     context: &Context,
     at: &ClusterRef,
     name: &str,
-) -> Result<Option<String>, ObserveError> {
+    uid: &str,
+) -> Result<SecretSeen, ObserveError> {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &at.namespace);
     let found = secrets.get_metadata_opt(name).await;
-    match found.map_err(|source| ObserveError::Secret { name: name.to_owned(), source: Box::new(source) })? {
-        Some(_) => Ok(None),
-        None => random_password().map(Some).map_err(ObserveError::Random),
-    }
+    let found =
+        found.map_err(|source| ObserveError::Secret { name: name.to_owned(), source: Box::new(source) })?;
+    Ok(match found.map(|secret| owner_uid(&secret, &at.name)) {
+        None => SecretSeen::Absent,
+        Some(Some(owner)) if owner != uid => SecretSeen::OfFormerCluster,
+        Some(_) => SecretSeen::There,
+    })
 }
 
 /// 24 characters of 64: 144 bits.

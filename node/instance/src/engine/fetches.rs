@@ -12,6 +12,8 @@ use parking_lot::{Condvar, Mutex};
 use super::{Engine, count};
 use crate::volume_api::{BlockRequest, Volume, VolumeError};
 
+/// Why a transaction that was under way at a reset is given up.
+pub(super) const HISTORY_GONE: &str = "the history that the transaction reads is gone";
 /// How often a waiter looks at its kill flag, which nobody announces.
 const KILL_POLL: Duration = Duration::from_millis(50);
 
@@ -77,6 +79,8 @@ pub(super) enum Fetched {
 pub(super) struct Io<'a> {
     pub(super) volume: &'a dyn Volume,
     pub(super) killed: &'a AtomicBool,
+    /// `Engine::resets` when its snapshot was taken or its first lock, if it has any: they end with a reset.
+    pub(super) resets: Option<u64>,
 }
 
 /// The one who carries a fetch. Whatever happens, those who wait for it are told.
@@ -110,6 +114,10 @@ impl Engine {
         waited: &mut bool,
         read: &mut dyn FnMut(&Cache),
     ) -> Result<Fetched, StoreError> {
+        if io.resets.is_some_and(|resets| resets != self.resets.load(Ordering::SeqCst)) {
+            // Storage no longer keeps what the snapshot sees.
+            return Err(StoreError::Conflict { detail: HISTORY_GONE.into() });
+        }
         // Taken first: every snapshot that will read the answer covers it.
         let from = (*self.snapshots.low()).clone();
         let mut slots = self.fetches.slots.lock();

@@ -206,8 +206,12 @@ impl Engine {
         });
         if missed {
             self.waits.reset();
+            self.snapshots.restart(&applied);
+            // Once more, for whoever has looked at the count since and still got a snapshot of before.
+            self.resets.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.snapshots.publish(&applied);
         }
-        self.snapshots.publish(&applied);
         self.catalog_version.fetch_add(1, Ordering::Release);
     }
 

@@ -57,6 +57,15 @@ impl Snapshots {
         }
     }
 
+    /// The same after a reset: storage may not keep what the open snapshots see, so they hold nothing back any more.
+    /// Whoever has one finds out before it believes what it read.
+    pub(super) fn restart(&self, applied: &Vector) {
+        let mut inner = self.inner.lock();
+        inner.open.clear();
+        inner.published = Arc::new(applied.clone());
+        inner.generation += 1;
+    }
+
     /// What a new snapshot would be.
     pub(super) fn published(&self) -> Arc<Vector> {
         self.inner.lock().published.clone()
@@ -110,5 +119,20 @@ mod tests {
         snapshots.release(third);
         assert_eq!((*snapshots.low()).clone(), at(9));
         assert_eq!(snapshots.len(), 0);
+    }
+
+    #[test]
+    fn snapshots_from_before_a_restart_hold_nothing_back() {
+        let snapshots = Snapshots::default();
+        snapshots.publish(&at(1));
+        let old = snapshots.take();
+        snapshots.restart(&at(5));
+        assert_eq!(*snapshots.low(), at(5));
+        let new = snapshots.take();
+        snapshots.release(old);
+        snapshots.publish(&at(9));
+        assert_eq!(*snapshots.low(), at(5));
+        snapshots.release(new);
+        assert_eq!(*snapshots.low(), at(9));
     }
 }

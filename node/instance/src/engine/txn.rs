@@ -15,7 +15,7 @@ use node_sql::store::{
     Freshness, Isolation, KeyRange, LockWait, Mark, ReadMode, StoreError, StoreTxn, TxnOptions,
 };
 
-use super::fetches::{Io, volume_error};
+use super::fetches::{HISTORY_GONE, Io, volume_error};
 use super::locking::Held;
 use super::overlay::Overlay;
 use super::reads::{Found, SCAN_BYTES, Seen, Wanted, successor};
@@ -97,7 +97,7 @@ impl EngineTxn {
         }
         if self.resets != self.engine.resets.load(Ordering::SeqCst) {
             if self.snapshot.is_some() || self.owner.is_some() {
-                return Err(self.conflict("the history that the transaction reads is gone".into()));
+                return Err(self.conflict(HISTORY_GONE.into()));
             }
             self.resets = self.engine.resets.load(Ordering::SeqCst);
         }
@@ -133,7 +133,15 @@ impl EngineTxn {
     }
 
     pub(super) fn io(&self) -> Io<'_> {
-        Io { volume: &*self.volume, killed: &self.options.killed }
+        let bound = self.snapshot.is_some() || self.owner.is_some();
+        let resets = bound.then_some(self.resets);
+        Io { volume: &*self.volume, killed: &self.options.killed, resets }
+    }
+
+    /// What was read, unless the transaction ended meanwhile: that is then the error.
+    fn unless_doomed<T>(&mut self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.alive()?;
+        read
     }
 
     /// Once per statement, with global freshness: everything acknowledged before is applied.
@@ -199,7 +207,8 @@ impl EngineTxn {
 
     /// The newest committed version of a key.
     pub(super) fn read_newest(&mut self, key: &Key) -> Result<Option<RowVersion>, StoreError> {
-        let version = self.engine.read_point(self.io(), key, Seen::Newest)?;
+        let version = self.engine.read_point(self.io(), key, Seen::Newest);
+        let version = self.unless_doomed(version)?;
         self.after_present(key, version.as_ref())?;
         self.alive()?;
         Ok(version)
@@ -208,8 +217,8 @@ impl EngineTxn {
     /// What the snapshot sees of a key.
     pub(super) fn read_snapshot(&mut self, key: &Key) -> Result<Option<RowVersion>, StoreError> {
         let snapshot = self.snapshot()?;
-        let version = self.engine.read_point(self.io(), key, Seen::Snapshot(&snapshot))?;
-        self.alive()?;
+        let version = self.engine.read_point(self.io(), key, Seen::Snapshot(&snapshot));
+        let version = self.unless_doomed(version)?;
         self.note_catalog(key, version.as_ref());
         Ok(version)
     }
@@ -232,8 +241,7 @@ impl EngineTxn {
         let mut prefetch = self.prefetch;
         let found = self.engine.read_range(self.io(), wanted, &mut prefetch);
         self.prefetch = prefetch;
-        let Found { rows, exhausted, changes } = found?;
-        self.alive()?;
+        let Found { rows, exhausted, changes } = self.unless_doomed(found)?;
         let next = match rows.last() {
             Some((last, _)) if !exhausted => Some(if reverse { last.clone() } else { successor(last) }),
             _ => None,

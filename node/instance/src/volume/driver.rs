@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use super::commits::{Commits, Waiting, crowded};
 use super::links::{EVENTS_MAX, LinkConfig, LinkEvent, keep};
-use super::reads::{Asker, Blocks, Present};
+use super::reads::{Asker, Blocks, Pending, Present};
 use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::CommitError;
 
@@ -338,6 +338,12 @@ impl Driver {
                 self.coordinator.observe_jump(&at, now, &mut actions);
                 self.follower.reset(at);
                 self.perform(actions);
+                // They were asked for snapshots that are gone now.
+                let refused = |(id, read): (&u64, &Pending)| (read.refused > 0).then_some(*id);
+                let again: Vec<u64> = self.blocks.pending.iter().filter_map(refused).collect();
+                for id in again {
+                    self.send_block(id);
+                }
             }
             Reply::Feed { .. } | Reply::FeedReset { .. } => {}
             Reply::Block(block) => self.blocks.answered(block),
@@ -701,7 +707,10 @@ impl Driver {
             nodes_up,
             seat: self.seat.map(|stream| (stream.seat, stream.epoch)),
             taking: self.coordinator.taking() || self.opening.is_some(),
-            following: self.feed.is_some() && nodes_up >= self.thread.config.quorum.read(),
+            // Not before it has been at the present once: until then its snapshots may be from before its time.
+            following: self.feed.is_some()
+                && nodes_up >= self.thread.config.quorum.read()
+                && self.lag_us.is_some(),
             writer,
             instances: self.election.instances().into_iter().cloned().collect(),
             lag_us: self.lag_us,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use node_core::ids::Key;
@@ -166,6 +167,27 @@ fn a_reset_dooms_whoever_may_have_missed_a_change_and_nobody_else() {
     assert_eq!(fresh.get(&key(1), ReadMode::Snapshot), Ok(value("new")));
     b.link.deliver();
     assert_eq!(b.begin().get(&key(1), ReadMode::Present), Ok(value("new")));
+}
+
+#[test]
+fn a_read_of_a_snapshot_that_a_reset_ended_asks_storage_no_more() {
+    let (a, b) = pair();
+    a.put(&key(1), "old");
+    b.link.deliver();
+    let mut reader = b.begin();
+    b.link.close_gate();
+    let reading = std::thread::spawn(move || reader.get(&key(1), ReadMode::Snapshot));
+    let began = Instant::now();
+    while b.link.waiting_reads.load(Ordering::SeqCst) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+    let asked = b.engine.stats().fetches;
+    a.put(&key(1), "new");
+    b.engine.reset(&a.engine.applied());
+    b.link.open_gate();
+    assert!(is_conflict(reading.join().expect("no panic")));
+    assert_eq!(b.engine.stats().fetches, asked);
 }
 
 /// Increments a counter in explicit transactions; returns how many were acknowledged.

@@ -160,7 +160,23 @@ fn each_instance_finds_its_promotion_tier_in_the_list() {
     let want = shop(|spec| _ = spec.promotion_tiers.insert("shop-2".to_owned(), 0));
     let body = workload(&want, "shop");
     let variables = &body["spec"]["template"]["spec"]["containers"][0]["env"];
-    assert_eq!(variables[1], json!({ "name": "BOREALIS_TIERS", "value": "shop-0=1,shop-1=1,shop-2=0" }));
+    assert_eq!(variables[1], json!({ "name": "BOREALIS_TIERS", "value": "shop-2=0" }));
+}
+
+#[test]
+fn scaling_changes_nothing_in_the_pods_that_stay() {
+    for mode in [Mode::SingleMaster, Mode::MultiMaster] {
+        let template = |instances| {
+            let want = shop(|spec| {
+                (spec.mode, spec.instances) = (mode, instances);
+                if mode == Mode::SingleMaster {
+                    spec.promotion_tiers.insert("shop-2".to_owned(), 0);
+                }
+            });
+            workload(&want, "shop")["spec"]["template"].clone()
+        };
+        assert_eq!(template(2), template(4));
+    }
 }
 
 #[test]

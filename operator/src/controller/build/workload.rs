@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::cluster::{IntOrText, Mode, PodTemplate, Resources};
+use crds::cluster::{IntOrText, PodTemplate, Resources};
 use crds::names::Component;
 use crds::node_api::{HTTP_PORT, MYSQL_PORT, STORAGE_PORT};
 use crds::validate::ValidatedCluster;
@@ -100,9 +100,10 @@ pub(super) fn instances(want: &ValidatedCluster, owner: &Owner, settings: &Setti
         command.extend(["--parameter".to_owned(), format!("{key}={value}")]);
     }
     let mut variables = vec![zone_variable()];
-    if want.mode == Mode::SingleMaster {
-        // All pods of a StatefulSet have one command line, so each picks its own tier from the list.
-        let tiers = (0..want.instances).map(|n| format!("{}={}", want.name.instance(n), want.tier(n)));
+    if want.tiers().next().is_some() {
+        // All pods of a StatefulSet have one command line, so each picks its own tier from the list. The list does
+        // not follow the number of instances: otherwise scaling would restart all of them.
+        let tiers = want.tiers().map(|(n, tier)| format!("{}={tier}", want.name.instance(n)));
         let tiers = tiers.collect::<Vec<_>>().join(",");
         variables.push(json!({ "name": "BOREALIS_TIERS", "value": tiers }));
     }

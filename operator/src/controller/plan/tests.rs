@@ -86,6 +86,7 @@ fn publish(seen: &mut Observed, writer: &str, epoch: u64) {
         version: Version::default(),
         labels: [(LABEL_EPOCH.to_owned(), epoch.to_string())].into(),
         annotations: [(ANNOTATION_WRITER.to_owned(), writer.to_owned())].into(),
+        owner: None,
     };
     seen.children.insert(child, slice);
 }
