@@ -44,6 +44,8 @@ const UNABLE_MS: Millis = 1_500;
 /// While too many are, one proposal a second finds out whether they still are; the others fail at once.
 const UNABLE_PROBE_MS: Millis = 1_000;
 const RESIGN_MS: Millis = 3_000;
+/// How long a read quorum may take to hear that the seat is free.
+const TOLD_MS: Millis = 500;
 /// Taking the seat or reaching the present for longer than this is worth a line in the log.
 pub(super) const SLOW_MS: Millis = 2_000;
 /// How long a writer that has handed over stands back.
@@ -56,6 +58,8 @@ struct Link {
     out: BytesMut,
     /// When the newest answered heartbeat was sent.
     heard: Millis,
+    /// Its number.
+    beat: u64,
     counted: bool,
     /// The feed was asked for over this connection.
     subscribed: bool,
@@ -64,6 +68,8 @@ struct Link {
 struct Resigning {
     deadline: Millis,
     for_good: bool,
+    /// The heartbeat that says that the seat is free, once it has been given up.
+    told: Option<u64>,
     answer: Answer<()>,
 }
 
@@ -268,8 +274,16 @@ impl Driver {
             LinkEvent::Up { node, generation, sender, zone } => {
                 let now = self.now();
                 let out = BytesMut::new();
-                let link =
-                    Link { generation, sender, zone, out, heard: now, counted: true, subscribed: false };
+                let link = Link {
+                    generation,
+                    sender,
+                    zone,
+                    out,
+                    heard: now,
+                    beat: 0,
+                    counted: true,
+                    subscribed: false,
+                };
                 self.links[usize::from(node.0)] = Some(link);
                 let mut actions = Vec::new();
                 self.coordinator.node_up(node, now, &mut actions);
@@ -375,6 +389,7 @@ impl Driver {
         let Some(link) = self.links[usize::from(node.0)].as_mut() else { return };
         let Some(sent) = sent else { return };
         link.heard = link.heard.max(sent);
+        link.beat = link.beat.max(beat);
         if !link.counted {
             link.counted = true;
             let mut actions = Vec::new();
@@ -434,7 +449,7 @@ impl Driver {
             Command::Resign { for_good, answer } => {
                 let deadline = now + RESIGN_MS;
                 self.closing_door = true;
-                self.resigning.push(Resigning { deadline, for_good, answer });
+                self.resigning.push(Resigning { deadline, for_good, told: None, answer });
             }
         }
     }

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::super::READ_TIMEOUT;
 use super::super::reads::{Asker, BLOCK_PATIENCE_MS, Pending, unresolved};
-use super::{BEAT_MS, Driver, HAND_OVER_MS, PROBE_MS, SLOW_MS};
+use super::{BEAT_MS, Driver, HAND_OVER_MS, PROBE_MS, SLOW_MS, TOLD_MS};
 use crate::volume_api::VolumeError;
 
 impl Driver {
@@ -31,20 +31,34 @@ impl Driver {
         );
         self.commits.expire(now, &reason);
         let done = self.coordinator.in_flight() == 0 && self.commits.parked.is_empty();
-        for resigning in std::mem::take(&mut self.resigning) {
-            if done || now >= resigning.deadline {
-                self.resigned |= resigning.for_good;
-                self.lose_seat("it is handed over");
-                // Storage tells the others with the next heartbeat that the seat is free; this instance
-                // stands back until they have had their turn.
-                self.take_after = now + HAND_OVER_MS;
-                self.closing_door = false;
-                self.last_beat = 0;
-                resigning.answer.give(());
-            } else {
-                self.resigning.push(resigning);
+        for mut resigning in std::mem::take(&mut self.resigning) {
+            let late = now >= resigning.deadline;
+            match resigning.told {
+                None if done || late => {
+                    self.resigned |= resigning.for_good;
+                    self.lose_seat("it is handed over");
+                    // Storage tells the others with this heartbeat that the seat is free; this instance stands
+                    // back until they have had their turn.
+                    self.take_after = now + HAND_OVER_MS;
+                    self.closing_door = false;
+                    self.last_beat = 0;
+                    self.heartbeat(now);
+                    resigning.told = Some(self.beat);
+                    resigning.deadline = now + TOLD_MS;
+                    self.resigning.push(resigning);
+                }
+                // If the process ended before, the others would take it for one that died.
+                Some(beat) if late || self.heard_by(beat) >= self.thread.config.quorum.read() => {
+                    resigning.answer.give(());
+                }
+                None | Some(_) => self.resigning.push(resigning),
             }
         }
+    }
+
+    /// How many storage nodes have answered this heartbeat or a later one.
+    fn heard_by(&self, beat: u64) -> usize {
+        self.links.iter().flatten().filter(|link| link.beat >= beat).count()
     }
 
     pub(super) fn mind_reads(&mut self, now: Millis) {

@@ -43,6 +43,9 @@ impl Node {
         });
         Node::with(bound.await.expect("the address is free"), dir, id, addresses, scrub)
     }
+    pub(crate) fn on(listener: TcpListener, dir: &Path, id: u8, addresses: &[String]) -> Node {
+        Node::with(listener, dir, id, addresses, ScrubConfig::default())
+    }
     pub(crate) fn with(
         listener: TcpListener,
         dir: &Path,
