@@ -48,17 +48,20 @@ impl EngineTxn {
         if reset {
             return Err(self.conflict("changes to locked rows may have been missed".into()));
         }
-        let overtaken = changes
-            .iter()
-            .find(|(key, height)| self.held.get(key).is_some_and(|held| held.height() < *height))
-            .map(|(_, height)| *height);
-        match overtaken {
-            Some(height) => {
-                let detail = format!("another instance has committed version {} of a locked row", height.0);
-                Err(self.conflict(detail))
+        let mut overtaken = None;
+        for (key, height) in changes {
+            match self.held.get(&key) {
+                Some(held) if held.height() < height => overtaken = Some(height),
+                Some(_) => {}
+                // Its lock is there already; what the transaction has read under it is compared when that is known.
+                None => _ = self.ahead.insert(key, height),
             }
-            None => Ok(()),
         }
+        overtaken.map_or(Ok(()), |height| Err(self.overtaken(height)))
+    }
+
+    fn overtaken(&mut self, height: Height) -> StoreError {
+        self.conflict(format!("another instance has committed version {} of a locked row", height.0))
     }
 
     /// Locks a key and returns its newest committed version, tombstones included. `known` is what a scan
@@ -164,6 +167,10 @@ impl EngineTxn {
             && !self.snapshot()?.sees(base.txn)
         {
             return Err(self.conflict("the row has changed since the snapshot".into()));
+        }
+        let read = base.map_or(Height(0), |base| base.height);
+        if let Some(height) = self.ahead.remove(key).filter(|height| read < *height) {
+            return Err(self.overtaken(height));
         }
         let live = version.is_some_and(|version| version.value.is_some());
         let before = self.held.get(key).copied();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use node_core::ids::{Key, Vector, Ver};
+use node_core::ids::{Height, Key, Vector, Ver};
 use node_core::locks::{LockMode, Owner};
 use node_core::quorum::Mode;
 use node_core::txn::{Check, Write};
@@ -36,6 +36,8 @@ pub(super) struct EngineTxn {
     pub(super) overlay: Overlay,
     /// Keys locked whose base version is known.
     pub(super) held: HashMap<Key, Held>,
+    /// Heights that keys have been brought to that are locked and not among `held` yet.
+    pub(super) ahead: HashMap<Key, Height>,
     pub(super) owner: Option<(Owner, Arc<Cell>)>,
     /// Positions of all versions used: they may be ahead of what has been applied here.
     pub(super) observed: Vector,
@@ -76,6 +78,7 @@ impl EngineTxn {
             fresh: false,
             overlay: Overlay::default(),
             held: HashMap::new(),
+            ahead: HashMap::new(),
             owner: None,
             observed: Vector::new(),
             catalog_reads: HashMap::new(),
@@ -124,6 +127,7 @@ impl EngineTxn {
     fn let_go(&mut self) {
         self.overlay.take();
         self.held.clear();
+        self.ahead.clear();
         if let Some(snapshot) = self.snapshot.take() {
             self.engine.snapshots.release(snapshot);
         }
@@ -416,6 +420,10 @@ impl StoreTxn for EngineTxn {
             ReadMode::Share => LockMode::Shared,
             ReadMode::Update => LockMode::Exclusive,
             ReadMode::Snapshot | ReadMode::Present => {
+                if mode == ReadMode::Snapshot {
+                    // Also where the answer does not depend on it: what is read later is of the same time.
+                    self.snapshot()?;
+                }
                 if let Some(own) = self.overlay.get(key) {
                     return Ok(own.clone());
                 }

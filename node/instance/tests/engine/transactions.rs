@@ -61,6 +61,16 @@ fn a_snapshot_is_taken_by_the_first_read_unless_asked_for_before() {
 }
 
 #[test]
+fn a_read_of_an_own_change_takes_the_snapshot_too() {
+    let instance = Shared::new().instance(Mode::SingleMaster, 0, CACHE);
+    let mut txn = instance.begin();
+    txn.put(key(1), Bytes::from_static(b"own")).expect("it is free");
+    assert_eq!(txn.get(&key(1), ReadMode::Snapshot), Ok(value("own")));
+    instance.put(&key(2), "of another");
+    assert_eq!(txn.get(&key(2), ReadMode::Snapshot), Ok(None));
+}
+
+#[test]
 fn marks_undo_changes_but_not_locks() {
     let instance = Shared::new().instance(Mode::SingleMaster, 0, CACHE);
     let mut txn = instance.begin();
