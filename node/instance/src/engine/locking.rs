@@ -196,3 +196,66 @@ impl EngineTxn {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use node_core::ids::{Epoch, Seat, Seq, TxnId, Vector};
+    use node_core::wire::Block;
+    use node_sql::store::{Freshness, Isolation, TxnOptions};
+
+    use super::*;
+    use crate::engine::{Engine, EngineConfig};
+    use crate::volume_api::{BlockRequest, CommitError, Proposal, Volume, VolumeError};
+
+    /// Nothing here is asked for.
+    struct Unused;
+
+    impl Volume for Unused {
+        fn read_block(&self, _: BlockRequest) -> Result<Block, VolumeError> {
+            Err(VolumeError::Killed)
+        }
+        fn commit(&self, _: Proposal) -> Result<TxnId, CommitError> {
+            Err(CommitError::Fenced)
+        }
+        fn read_index(&self, _: &AtomicBool) -> Result<Vector, VolumeError> {
+            Err(VolumeError::Killed)
+        }
+        fn lease_valid(&self) -> bool {
+            false
+        }
+    }
+
+    fn at(height: u64) -> RowVersion {
+        let txn = TxnId { seat: Seat(1), epoch: Epoch(1), seq: Seq(height) };
+        RowVersion { ver: Ver { height: Height(height), txn }, value: Some(Key::from_static(b"row")) }
+    }
+
+    /// A transaction that has got the lock of a key and read it; the feed brings the key to height 2, and the
+    /// transaction hears of it before it has noted what it read.
+    fn overtaken_while_locking(read: u64) -> Result<(), StoreError> {
+        let engine = Arc::new(Engine::new(EngineConfig::new(Mode::MultiMaster, 0, 1 << 20)));
+        let options = TxnOptions {
+            isolation: Isolation::RepeatableRead,
+            freshness: Freshness::Local,
+            snapshot_isolation: false,
+            read_only: false,
+            lock_wait: Duration::from_secs(1),
+            killed: Arc::default(),
+        };
+        let mut txn = EngineTxn::new(engine.clone(), Arc::new(Unused), options);
+        let key = Key::from_static(b"key");
+        assert_eq!(txn.acquire(&key, LockMode::Shared, Duration::ZERO), Ok(false));
+        engine.waits.changed([(&key, Height(2))].into_iter());
+        assert_eq!(txn.alive(), Ok(()));
+        txn.record(&key, LockMode::Shared, true, Some(&at(read)))
+    }
+
+    #[test]
+    fn a_commit_between_the_reading_of_a_locked_key_and_its_being_noted_dooms_the_transaction() {
+        assert!(matches!(overtaken_while_locking(1), Err(StoreError::Conflict { .. })));
+        assert_eq!(overtaken_while_locking(2), Ok(()));
+    }
+}
