@@ -40,6 +40,7 @@ pub const RETAINED_BYTES: u64 = 256 << 20;
 const CACHE_BYTES: u64 = 8 << 20;
 const MEMTABLE_BYTES: u64 = 8 << 20;
 const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
+const RECORDS_TABLE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// No less than the bytes of a version or an id at the start of a value.
@@ -186,11 +187,17 @@ impl RowStore {
             db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable))
                 .map_err(failed("open"))
         };
+        // Small files, since they are deleted whole: see `RowWriter::trim`.
+        let records = || {
+            let strategy = fjall::compaction::Leveled::default().with_table_target_size(RECORDS_TABLE_BYTES);
+            let options = KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            options.compaction_strategy(std::sync::Arc::new(strategy))
+        };
         let store = RowStore {
             path: path.to_owned(),
             latest: keyspace("latest", MEMTABLE_BYTES)?,
             history: keyspace("history", SMALL_MEMTABLE_BYTES)?,
-            txns: keyspace("txns", MEMTABLE_BYTES)?,
+            txns: db.keyspace("txns", records).map_err(failed("open"))?,
             meta: keyspace("meta", SMALL_MEMTABLE_BYTES)?,
             db,
         };

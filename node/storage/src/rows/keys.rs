@@ -11,6 +11,11 @@ pub(super) fn txn(txn: TxnId) -> [u8; 18] {
     key
 }
 
+/// First key of the seat.
+pub(super) fn first(seat: Seat) -> [u8; 2] {
+    seat.0.to_be_bytes()
+}
+
 /// First key after everything of the seat up to the position.
 pub(super) fn after(seat: Seat, position: Position) -> [u8; 18] {
     let mut id = TxnId { seat, epoch: position.epoch, seq: position.seq };

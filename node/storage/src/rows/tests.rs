@@ -226,3 +226,40 @@ fn dropped_records_are_reported_as_gone_also_after_a_restart() {
     drop((store, writer));
     check(&RowStore::open(dir.path()).expect("reopen").0);
 }
+
+/// Noise, so that nothing is compressed away.
+fn noise(seed: u64, bytes: usize) -> Bytes {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[test]
+fn dropped_records_give_their_room_back_and_count_no_more_after_a_restart() {
+    const LIMIT: u64 = 4 << 20;
+    let (dir, store, mut writer) = open();
+    writer.set_retained_limit(LIMIT);
+    // Two seats: their records share files until compaction parts them.
+    for seq in 1..=1500 {
+        for seat in [0, 1] {
+            let value = noise(seq * 2 + u64::from(seat), 32 << 10);
+            let write = Write { key: Bytes::from_static(b"row"), base: None, value: Some(value) };
+            let txn = Txn { id: id(seat, seq), deps: Vector::new(), writes: vec![write], checks: vec![] };
+            let item = FeedItem::Commit(std::sync::Arc::new(txn));
+            writer.apply(&[item], &vector(&[(0, seq), (1, seq)])).expect("apply");
+        }
+    }
+    // 94 MiB of records were written.
+    let disk = store.txns.disk_space();
+    assert!(disk < 48 << 20, "{disk} bytes for records of {LIMIT}");
+    writer.persist().expect("persist");
+    drop((store, writer));
+    let (store, mut writer) = RowStore::open(dir.path()).expect("reopen");
+    assert_eq!(store.backlog(&vector(&[(0, 1), (1, 1)]), 1 << 20).expect("read"), Backlog::Gone);
+    assert!(store.txn(id(1, 1500)).expect("read").is_some());
+    assert!(writer.retained_bytes() <= 2 * LIMIT, "{} bytes count", writer.retained_bytes());
+    writer.apply(&[put(0, 1501, &[], &[("a", 1, Some("v"))])], &Vector::new()).expect("apply");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fjall::OwnedWriteBatch;
+use fjall::{AbstractTree, OwnedWriteBatch};
 use node_core::ids::{Key, KeyMap, Position, Seat, TxnId, Vector};
 use node_core::txn::SharedTxn;
 use node_core::wire::{FeedItem, RowVersion, RowVersions};
@@ -14,6 +14,8 @@ use super::{
     decode, encode, keys, persist,
 };
 
+/// Files of dropped records are deleted once so much of what may be kept has been dropped since: one part of this many.
+const TRIM_PARTS: u64 = 16;
 /// How many records share one entry of the retention list.
 const RETAINED_PER_ENTRY: usize = 256;
 
@@ -49,6 +51,8 @@ pub struct RowWriter {
     retained_bytes: u64,
     retained_limit: u64,
     retained_from: Vec<(Seat, Position)>,
+    /// Bytes of records dropped since files of such were last deleted.
+    untrimmed: u64,
     /// Versions that older snapshots may see have been removed.
     complete_from: Vector,
     dirty: bool,
@@ -74,6 +78,7 @@ impl RowWriter {
             retained_bytes: 0,
             retained_limit: RETAINED_BYTES,
             retained_from,
+            untrimmed: 0,
             complete_from,
             dirty: false,
         };
@@ -85,6 +90,11 @@ impl RowWriter {
     #[cfg(test)]
     pub(super) fn set_retained_limit(&mut self, bytes: u64) {
         self.retained_limit = bytes;
+    }
+
+    #[cfg(test)]
+    pub(super) fn retained_bytes(&self) -> u64 {
+        self.retained_bytes
     }
 
     /// Finds what is superseded and what is retained after a restart.
@@ -100,7 +110,10 @@ impl RowWriter {
         for guard in self.store.txns.iter() {
             let (_, value) = guard.into_inner().map_err(self.store.failed("read"))?;
             let head = &value[..value.len().min(HEAD_BYTES_MAX)];
-            records.push((decode::<TxnId>("transaction", head)?, value.len() as u64));
+            let txn = decode::<TxnId>("transaction", head)?;
+            if !self.is_dropped(txn) {
+                records.push((txn, value.len() as u64));
+            }
         }
         for (txn, bytes) in records {
             self.retain(txn, bytes);
@@ -152,7 +165,7 @@ impl RowWriter {
         change.batch.commit().map_err(self.store.failed("change"))?;
         self.applied = applied;
         self.dirty = true;
-        Ok(())
+        self.trim()
     }
 
     /// Forgets everything: what follows is a copy of another node's rows, as of `base` and later.
@@ -336,6 +349,7 @@ impl RowWriter {
         while self.retained_bytes > self.retained_limit && self.retained.len() > 1 {
             let Some(entry) = self.retained.pop_front() else { break };
             self.retained_bytes -= entry.bytes;
+            self.untrimmed += entry.bytes;
             for position in &entry.records {
                 let txn = TxnId { seat: entry.seat, epoch: position.epoch, seq: position.seq };
                 batch.remove(&self.store.txns, keys::txn(txn));
@@ -350,5 +364,29 @@ impl RowWriter {
         if changed {
             batch.insert(&self.store.meta, RETAINED_FROM, &encode(&self.retained_from)[..]);
         }
+    }
+
+    /// Deletes files that hold nothing but dropped records. Compaction alone would hardly do it: records only come behind
+    /// those that are there, so nothing overlaps with the old ones but their own tombstones, which are few bytes and
+    /// stay where they are. A file in part may lose its tombstones: hence [`RowWriter::is_dropped`].
+    fn trim(&mut self) -> Result<(), RowsError> {
+        if self.untrimmed < self.retained_limit / TRIM_PARTS {
+            return Ok(());
+        }
+        self.untrimmed = 0;
+        for (seat, from) in &self.retained_from {
+            let range = &keys::first(*seat)[..]..&keys::after(*seat, *from)[..];
+            self.store
+                .txns
+                .tree
+                .drop_range(range)
+                .map_err(|error| self.store.failed("trim")(error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the record of this transaction was dropped, if it is there or not.
+    fn is_dropped(&self, txn: TxnId) -> bool {
+        self.retained_from.iter().any(|(seat, from)| *seat == txn.seat && txn.position() <= *from)
     }
 }
