@@ -141,3 +141,24 @@ fn two_of_six_disks_are_lost_under_load() {
         world.finish();
     }
 }
+
+/// An instance has said hello when the storage nodes die, and reads their greeting later, from connections that are
+/// gone: found before the news of their end came behind the greeting, as on a real connection. It took them for
+/// connected, and waited for answers for ever.
+#[test]
+fn storage_nodes_die_while_an_instance_connects() {
+    for seed in 0..SEEDS {
+        for after in 1..6 {
+            let mut world = world(seed, 3, 2, Mode::MultiMaster);
+            world.work(500);
+            world.kill_instance(1, 100);
+            world.work(100 + after);
+            world.pause_instance(1, 1_000);
+            world.work(10);
+            (0..3).for_each(|node| world.stop_node(node, true));
+            (0..3).for_each(|node| world.restart_node(node));
+            world.work(100);
+            world.finish();
+        }
+    }
+}
