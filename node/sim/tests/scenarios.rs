@@ -162,3 +162,20 @@ fn storage_nodes_die_while_an_instance_connects() {
         }
     }
 }
+
+/// A proposal reaches no storage node, a later one reaches one, and their writer dies: found before a closing
+/// that is chosen aborted what nobody has a record of. The stream waited for it for ever, and nobody could write.
+#[test]
+fn a_writer_dies_with_a_proposal_that_nobody_has_heard_of() {
+    for (seed, lost) in (20..20 + SEEDS).chain([31]).flat_map(|seed| [5, 10, 15, 20].map(|lost| (seed, lost)))
+    {
+        let (mut world, writer) = with_writer(seed, 3, 2);
+        for node in 0..3 {
+            world.lose(Place::Instance(writer), Place::Node(node), if node == 0 { lost } else { 50 });
+        }
+        world.work(45);
+        world.kill_instance(writer, 500);
+        assert!(world.wait_for_writer(Some(writer), 6_000).is_some(), "a replica takes over");
+        world.finish();
+    }
+}
