@@ -176,6 +176,7 @@ fn a_writer_dies_with_a_proposal_that_nobody_has_heard_of() {
         world.work(45);
         world.kill_instance(writer, 500);
         assert!(world.wait_for_writer(Some(writer), 6_000).is_some(), "a replica takes over");
+        world.work(1_000);
         world.finish();
     }
 }
