@@ -704,13 +704,26 @@ impl Acceptor {
             let body = closing.bodies.iter().find(|body| body.id == *txn).cloned();
             self.decide(*txn, *outcome, body, out);
         }
-        let unlisted: Vec<TxnId> = self.older(seat, epoch).filter(|txn| aborts(&closing, *txn)).collect();
-        for txn in unlisted {
-            self.decide(txn, Outcome::Abort, None, out);
-        }
+        self.abort_unlisted(&closing, out);
         self.keep_aborts(&dropped, &closing);
         self.ordering.open(seat, epoch, &ends(&closing));
         out.push(Action::SeatsChanged);
+    }
+
+    /// A closing that is chosen aborts what it does not list, also what no node has a record of: nobody else
+    /// would ever decide that, and the stream would not reach a later one that is listed.
+    fn abort_unlisted(&mut self, closing: &Closing, out: &mut Vec<Action>) {
+        let mut unlisted: Vec<TxnId> =
+            self.older(closing.seat, closing.epoch).filter(|txn| aborts(closing, *txn)).collect();
+        for (epoch, last) in ends(closing) {
+            let between = (settled_by(closing, epoch).0 + 1..last.0).map(Seq);
+            let txns = between.map(|seq| TxnId { seat: closing.seat, epoch, seq });
+            unlisted
+                .extend(txns.filter(|txn| aborts(closing, *txn) && self.ordering.outcome(*txn).is_none()));
+        }
+        for txn in unlisted {
+            self.decide(txn, Outcome::Abort, None, out);
+        }
     }
 
     /// What an older closing aborted stays accepted where the new one says only that it is settled: whoever

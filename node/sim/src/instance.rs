@@ -199,10 +199,15 @@ impl Instance {
     pub(crate) fn jump(&mut self, by: Micros) {
         self.clock.jumped += by;
     }
-    /// The present connections, by node.
+    /// The connections, by node.
     pub(crate) fn connections(&self) -> Vec<(usize, u64)> {
-        let links = self.links.iter().enumerate();
-        links.filter_map(|(node, link)| Some((node, link.as_ref()?.generation))).collect()
+        (0..self.links.len()).filter_map(|node| Some((node, self.connection(node)?))).collect()
+    }
+    /// The connection to a node. One that is being made breaks like any other: its greeting may have come
+    /// and not been read.
+    fn connection(&self, node: usize) -> Option<u64> {
+        let being_made = Some(self.connecting[node]).filter(|generation| *generation != 0);
+        self.links[node].as_ref().map(|link| link.generation).or(being_made)
     }
     fn mode(&self) -> Mode {
         self.quorum.mode()
@@ -276,13 +281,16 @@ impl Instance {
 
     /// A connection is gone.
     pub(crate) fn hung_up(&mut self, node: usize, generation: u64, context: &mut Context) {
-        let present = self.links[node].as_ref().is_some_and(|link| link.generation == generation);
-        if !present {
+        if self.connection(node) != Some(generation) {
             return;
         }
-        self.links[node] = None;
+        self.connecting[node] = 0;
+        let greeted = self.links[node].take().is_some();
         let Context { net, now, random, .. } = &mut *context;
         net.closed(self.index, node, generation, *now, random);
+        if !greeted {
+            return; // the next attempt is on its way
+        }
         self.node_gone(node, context);
         let again = context.now + 40 * MS;
         context.net.schedule(again, Event::Connect { instance: self.address(), node });

@@ -173,12 +173,17 @@ impl Net {
         let mut queue = std::mem::take(&mut self.queue).into_sorted_vec();
         queue.reverse(); // the earliest first
         for Reverse(mut entry) in queue {
-            if let Event::Deliver(letter) = &entry.event
-                && ordered(&letter.body)
-            {
-                at += 10;
-                entry.at = odd(at);
-                self.ordered.insert((letter.from.place, letter.to), entry.at);
+            match &entry.event {
+                Event::Deliver(letter) if ordered(&letter.body) => {
+                    at += 10;
+                    entry.at = odd(at);
+                    self.ordered.insert((letter.from.place, letter.to), entry.at);
+                }
+                Event::HungUp { .. } | Event::NodeHungUp { .. } => {
+                    at += 10;
+                    entry.at = odd(at);
+                }
+                _ => {}
             }
             self.queue.push(Reverse(entry));
         }
@@ -204,7 +209,8 @@ impl Net {
         let begin = self.cut_until(Place::Node(node), Place::Instance(instance), at).unwrap_or(at);
         self.schedule(begin + random.below(4 * MS), Event::HungUp { instance, node, generation });
     }
-    /// The instance's end of a connection is closed; the storage node notices once the news can reach it.
+    /// The instance's end of a connection is closed; the storage node notices once the news can reach it, behind
+    /// everything that was said: it would take a greeting that came later for a connection that is there.
     pub(crate) fn closed(
         &mut self,
         instance: usize,
@@ -213,8 +219,10 @@ impl Net {
         now: Micros,
         random: &mut Random,
     ) {
-        let begin = self.cut_until(Place::Instance(instance), Place::Node(node), now).unwrap_or(now);
-        self.schedule(begin + random.below(4 * MS), Event::NodeHungUp { node, generation });
+        let link = (Place::Instance(instance), Place::Node(node));
+        let begin = self.cut_until(link.0, link.1, now).unwrap_or(now);
+        let said = self.ordered.get(&link).map_or(0, |last| last + 1);
+        self.schedule((begin + random.below(4 * MS)).max(said), Event::NodeHungUp { node, generation });
     }
 
     fn delay(&self, random: &mut Random) -> Micros {

@@ -141,3 +141,42 @@ fn two_of_six_disks_are_lost_under_load() {
         world.finish();
     }
 }
+
+/// An instance has said hello when the storage nodes die, and reads their greeting later, from connections that are
+/// gone: found before the news of their end came behind the greeting, as on a real connection. It took them for
+/// connected, and waited for answers for ever.
+#[test]
+fn storage_nodes_die_while_an_instance_connects() {
+    for seed in 0..SEEDS {
+        for after in 1..6 {
+            let mut world = world(seed, 3, 2, Mode::MultiMaster);
+            world.work(500);
+            world.kill_instance(1, 100);
+            world.work(100 + after);
+            world.pause_instance(1, 1_000);
+            world.work(10);
+            (0..3).for_each(|node| world.stop_node(node, true));
+            (0..3).for_each(|node| world.restart_node(node));
+            world.work(100);
+            world.finish();
+        }
+    }
+}
+
+/// A proposal reaches no storage node, a later one reaches one, and their writer dies: found before a closing
+/// that is chosen aborted what nobody has a record of. The stream waited for it for ever, and nobody could write.
+#[test]
+fn a_writer_dies_with_a_proposal_that_nobody_has_heard_of() {
+    for (seed, lost) in (20..20 + SEEDS).chain([31]).flat_map(|seed| [5, 10, 15, 20].map(|lost| (seed, lost)))
+    {
+        let (mut world, writer) = with_writer(seed, 3, 2);
+        for node in 0..3 {
+            world.lose(Place::Instance(writer), Place::Node(node), if node == 0 { lost } else { 50 });
+        }
+        world.work(45);
+        world.kill_instance(writer, 500);
+        assert!(world.wait_for_writer(Some(writer), 6_000).is_some(), "a replica takes over");
+        world.work(1_000);
+        world.finish();
+    }
+}

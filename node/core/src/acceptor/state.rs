@@ -311,5 +311,9 @@ impl Acceptor {
                 self.reserves.add(body);
             }
         }
+        // A build that left these undecided left the stream standing still.
+        for closing in self.closings() {
+            self.abort_unlisted(&closing, out);
+        }
     }
 }

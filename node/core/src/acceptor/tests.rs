@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
+use crate::ids::Position;
 use crate::quorum::Mode;
 use crate::txn::{Check, Write};
 
@@ -300,6 +301,20 @@ fn an_accepted_abort_outlives_the_closing_it_came_with() {
     let [Reply::Promised(promise)] = replies.as_slice() else { panic!("no promise: {replies:?}") };
     let of_closing = Ballot { round: 3, proposer: RunId(2) };
     assert_eq!(promise.accepted, Some((of_closing, Outcome::Abort)));
+}
+
+/// The first proposal of a writer that died reached no node, the second one did and is listed: nobody would ever
+/// decide the first.
+#[test]
+fn a_chosen_closing_aborts_what_nobody_has_a_record_of() {
+    let mut node = Node::new();
+    node.ask(Request::Activated(closing(1, 2, &[], &[])));
+    node.ask(Request::Activated(closing(2, 3, &[(1, 0)], &[(id(0, 2), Outcome::Abort)])));
+    let aborted = Some(Settled::Decided(Outcome::Abort));
+    assert_eq!(node.acceptor.ordering().outcome(id(0, 1)), aborted);
+    let begin = Position { epoch: Epoch(2), seq: Seq(0) };
+    assert_eq!(node.acceptor.ordering().ordered().get(Seat(0)), begin, "the next epoch has begun");
+    assert!(node.acceptor.ordering().missing(1).is_empty());
 }
 
 /// Two runs campaigned for one epoch, and this node granted it to the one that lost.

@@ -143,22 +143,56 @@ mod tests {
 
     use super::*;
 
+    /// A storage node, as a link finds it.
+    fn listening(
+        listener: TcpListener,
+        stop: &CancellationToken,
+    ) -> (LinkConfig, mpsc::UnboundedReceiver<carrier::Accepted>) {
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let (accepted_in, accepted) = mpsc::unbounded_channel();
+        tokio::spawn(carrier::serve(listener, move |one| drop(accepted_in.send(one)), stop.clone()));
+        let peer = Peer::Instance { name: "shop-0".to_owned(), ordinal: 0, tier: 1, run: RunId(1) };
+        (LinkConfig { node: StorageId(0), address, peer, cluster: "shop".to_owned() }, accepted)
+    }
+
+    fn greet(server: &carrier::Accepted) {
+        let (id, membership) = (StorageId(0), Membership::Member(1));
+        let welcome = Reply::Welcome { id, run: RunId(2), membership, zone: String::new() };
+        server.sender.send(&welcome).expect("open");
+    }
+
+    /// Otherwise it would be taken for connected, and never asked again.
+    #[tokio::test]
+    async fn a_storage_node_that_ends_behind_its_greeting_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        let stop = CancellationToken::new();
+        let (config, mut accepted) = listening(listener, &stop);
+        // The thread reads late: the greeting and the end have come when it looks.
+        let (events_in, mut events) = mpsc::channel(1);
+        let link = tokio::spawn(keep(config, events_in, stop.clone()));
+        for expected in 1..3 {
+            let server = accepted.recv().await.expect("the link connects, and again");
+            greet(&server);
+            drop(server);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let up = events.recv().await;
+            assert!(matches!(up, Some(LinkEvent::Up { generation, .. }) if generation == expected));
+            let down = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
+            assert!(matches!(down, Ok(Some(LinkEvent::Down { generation, .. })) if generation == expected));
+        }
+        stop.cancel();
+        link.await.expect("no panic");
+    }
+
     #[tokio::test]
     async fn what_the_thread_does_not_take_stays_with_the_storage_node() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
-        let address = listener.local_addr().expect("it is bound").to_string();
         let stop = CancellationToken::new();
-        let (accepted_in, mut accepted) = mpsc::unbounded_channel();
-        tokio::spawn(carrier::serve(listener, move |one| drop(accepted_in.send(one)), stop.clone()));
+        let (config, mut accepted) = listening(listener, &stop);
         let (events_in, mut events) = mpsc::channel(2);
-        let node = StorageId(0);
-        let peer = Peer::Instance { name: "shop-0".to_owned(), ordinal: 0, tier: 1, run: RunId(1) };
-        let config = LinkConfig { node, address, peer, cluster: "shop".to_owned() };
         let link = tokio::spawn(keep(config, events_in, stop.clone()));
         let server = accepted.recv().await.expect("the link connects");
-        let membership = Membership::Member(1);
-        let welcome = Reply::Welcome { id: node, run: RunId(2), membership, zone: String::new() };
-        server.sender.send(&welcome).expect("open");
+        greet(&server);
         let bulk = Reply::ReadRefused { id: 1, reason: "x".repeat(1 << 20) };
         // Nobody takes events: the windows and buffers on the way fill, and then the storage node waits.
         let mut sent = 0;

@@ -41,6 +41,10 @@ impl World {
     pub fn cut(&mut self, from: Place, to: Place) {
         self.context.net.cut(from, to, FOREVER);
     }
+    /// What `from` says to `to` is lost for so many milliseconds.
+    pub fn lose(&mut self, from: Place, to: Place, milliseconds: u64) {
+        self.context.net.cut(from, to, self.context.now + milliseconds * MS);
+    }
     /// Nothing that the place says reaches a storage node.
     pub fn cut_sends(&mut self, from: Place) {
         for node in 0..self.nodes.len() {
