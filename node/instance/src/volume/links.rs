@@ -174,7 +174,6 @@ mod tests {
             let server = accepted.recv().await.expect("the link connects, and again");
             greet(&server);
             drop(server);
-            tokio::time::sleep(Duration::from_millis(20)).await;
             let up = events.recv().await;
             assert!(matches!(up, Some(LinkEvent::Up { generation, .. }) if generation == expected));
             let down = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
