@@ -12,6 +12,7 @@
 //! | [`ordering`] | in which order decided transactions are applied |
 //! | [`election`] | who becomes the writer, and when |
 //! | [`membership`] | which disk stands behind a storage node's number |
+//! | [`catch_up`] | what a storage node fetches from which peer, and when it is too far behind |
 //! | [`locks`] | local row locks, waits and deadlocks |
 //! | [`cache`] | blocks of rows with version chains |
 //! | [`mistakes`] | nothing: breaks a rule where a test asks for it |
@@ -19,6 +20,7 @@
 
 pub mod acceptor;
 pub mod cache;
+pub mod catch_up;
 pub mod coordinator;
 pub mod election;
 pub mod ids;

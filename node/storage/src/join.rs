@@ -491,13 +491,6 @@ impl Driver {
             }
         }
     }
-
-    fn send_peer(&self, peer: StorageId, request: &Request) {
-        if let Some(sender) = &*self.shared.peers[usize::from(peer.0)].lock() {
-            // A closed connection reports itself.
-            let _ = sender.send(request);
-        }
-    }
 }
 
 /// A log that begins with what the acceptor knows now.

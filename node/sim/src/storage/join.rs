@@ -8,7 +8,7 @@ use node_core::quorum::Quorum;
 use node_core::wire::{Block, Membership, ReadBlock, Reply, Request};
 
 use super::feed::Feed;
-use super::{Latest, Node, VOLUME};
+use super::{Latest, Node, VOLUME, id};
 use crate::context::Context;
 use crate::net::{Event, MS, Micros};
 
@@ -69,10 +69,6 @@ impl Join {
         self.next_id += 1;
         self.next_id
     }
-}
-
-fn id(node: usize) -> StorageId {
-    StorageId(u8::try_from(node).expect("a volume has at most six nodes"))
 }
 
 impl Node {
@@ -260,8 +256,8 @@ impl Node {
     }
 
     fn choose_source(&mut self, join: &mut Join, context: &mut Context) {
-        let reporters = join.joiner.reporters().map(|node| usize::from(node.0));
-        let usable: Vec<usize> = reporters.filter(|node| join.members[*node]).collect();
+        let reporters = join.joiner.reporters();
+        let usable: Vec<StorageId> = reporters.filter(|node| join.members[usize::from(node.0)]).collect();
         join.tries += 1;
         let furthest = self.live.as_ref().and_then(|live| live.catch_up.furthest(&usable));
         let chosen = match join.tries {
@@ -272,7 +268,7 @@ impl Node {
             join.stage = Stage::Base { from: self.index, id: 0, until: context.now + ASK_AGAIN };
             return;
         };
-        let id = join.next_id();
+        let (id, from) = (join.next_id(), usize::from(from.0));
         join.stage = Stage::Base { from, id, until: context.now + ANSWER_MAX };
         self.ask(from, Request::Base { id }, context);
     }
