@@ -26,7 +26,7 @@ use crate::net::{Address, Body, Event, Letter, MS, Micros, Place, run_of};
 use crate::rows::RowStore;
 
 use feed::Feed;
-use join::Join;
+use join::Joining;
 use registry::Registry;
 
 /// The volume's identity.
@@ -118,7 +118,7 @@ pub(crate) struct Live {
     low: Vector,
     status_at: Micros,
     /// How far a disk that lost its votes has come back.
-    joining: Option<Join>,
+    joining: Option<Joining>,
 }
 
 /// One storage node: its disk, and while it runs the rest.

@@ -17,7 +17,7 @@ use node_core::wire::{FeedItem, Membership, Reply, Request, Vote, Wire};
 use crate::accept_log::{AcceptLog, Generation, LogError};
 use crate::connection::Connection;
 use crate::disk;
-use crate::join::{self, Join};
+use crate::join::{self, Joining};
 use crate::membership::{self, MembershipError, Place};
 use crate::reads::{Job, chain};
 use crate::repair;
@@ -190,7 +190,7 @@ pub(crate) struct Driver {
     /// Which disk this is.
     pub(crate) generation: DiskGeneration,
     /// How far a disk that lost its votes has come back.
-    pub(crate) joining: Option<Join>,
+    pub(crate) joining: Option<Joining>,
     /// The clock of the state machines begins here.
     started: Instant,
     /// Records not yet in the log.
@@ -226,7 +226,7 @@ impl Driver {
     ) -> Driver {
         let catch_up = CatchUp::new(place.id, place.nodes);
         let lost = matches!(*shared.membership.lock(), Membership::Lost(_));
-        let joining = lost.then(|| Join::new(generation, acceptor.quorum(), &shared));
+        let joining = lost.then(|| Joining::new(place.id, acceptor.quorum(), generation, proposal, &shared));
         *shared.seats.lock() = acceptor.seats();
         Driver {
             shared,
@@ -291,12 +291,12 @@ impl Driver {
                 }
                 Work::Replies { peer, replies } => {
                     for reply in replies {
-                        self.peer_reply(peer, reply, now);
+                        self.peer_reply(peer, reply, now)?;
                     }
                 }
                 Work::PeerDown(peer) => {
                     self.catch_up.down(peer);
-                    self.join_peer_down(peer, now);
+                    self.join_peer_down(peer, now)?;
                 }
                 Work::Hurry => self.hurry = true,
                 Work::LogSegments(answer) => {
@@ -457,7 +457,7 @@ impl Driver {
                     Some(reason) => format!("storage node {id}: its rows are damaged ({reason})"),
                     None => format!("storage node {id} lost its disk"),
                 };
-                let state = self.joining.as_ref().map(Join::describe).unwrap_or_default();
+                let state = self.joining.as_ref().map(Joining::describe).unwrap_or_default();
                 return Some(format!("{lost} and is being readmitted: {state}"));
             }
         }
@@ -635,8 +635,8 @@ impl Driver {
         }
     }
 
-    fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) {
-        let Some(reply) = self.join_reply(peer, reply, now) else { return };
+    fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) -> Result<(), DriverError> {
+        let Some(reply) = self.join_reply(peer, reply, now)? else { return Ok(()) };
         match reply {
             Reply::Generations(generations) if self.shared.is_member() && self.log_failed.is_none() => {
                 self.take(Request::Generations(generations));
@@ -663,6 +663,7 @@ impl Driver {
             }
             _ => {}
         }
+        Ok(())
     }
 
     fn check_membership(&mut self, peer: StorageId, theirs: Membership) {
@@ -685,7 +686,9 @@ impl Driver {
                 tracing::warn!(
                     "this disk is empty although the volume exists: it is readmitted as a new one"
                 );
-                self.joining = Some(Join::new(self.generation, self.acceptor.quorum(), &self.shared));
+                let (own, quorum) = (self.place.id, self.acceptor.quorum());
+                let joining = Joining::new(own, quorum, self.generation, self.proposal, &self.shared);
+                self.joining = Some(joining);
             }
             Membership::Empty | Membership::Forming(_) | Membership::Member(_) => {
                 tracing::info!(membership = ?next, "membership");
@@ -716,7 +719,7 @@ impl Driver {
 
     /// Whether this is a disk that joins and takes what is decided, though it does not vote.
     fn follows(&self) -> bool {
-        self.joining.as_ref().is_some_and(Join::follows)
+        self.joining.as_ref().is_some_and(Joining::follows)
     }
 
     /// Asks a peer for what was missed, one question at a time.

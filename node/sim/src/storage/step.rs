@@ -5,7 +5,7 @@ use node_core::catch_up;
 use node_core::ids::{Outcome, TxnId};
 use node_core::wire::{FeedItem, Reply, Request, Wire};
 
-use super::join::Join;
+use super::join::Joining;
 use super::{Latest, Node, Outgoing, Work, id};
 use crate::context::Context;
 use crate::faults::Plant;
@@ -36,7 +36,7 @@ impl Node {
                     self.request(from, generation, request, &mut outgoing, context);
                 }
                 Work::PeerReply { peer, under, reply } => {
-                    self.take_generations(peer, under, context);
+                    self.take_generations(under, context);
                     if let Some(reply) = self.join_reply(peer, under, reply, context) {
                         self.peer_reply(peer, reply, context);
                     }
@@ -271,7 +271,7 @@ impl Node {
         match reply {
             Reply::StatusIs { membership, settled, closings, .. } => {
                 live.catch_up.status(id(peer), membership, settled);
-                let follows = live.joining.as_ref().is_some_and(Join::follows);
+                let follows = live.joining.as_ref().is_some_and(Joining::follows);
                 if catch_up::takes_closings(self.membership, follows, membership) {
                     for closing in closings {
                         self.handle(None, Request::Activated(closing), &mut nobody, context);
@@ -279,7 +279,7 @@ impl Node {
                 }
             }
             Reply::Fetched { id: question, known, bodies } => {
-                let takes = member || live.joining.as_ref().is_some_and(Join::follows);
+                let takes = member || live.joining.as_ref().is_some_and(Joining::follows);
                 let now = context.now / MS;
                 let fetched = live.catch_up.fetched(id(peer), question, known, bodies, now);
                 for decision in fetched.decisions.into_iter().filter(|_| takes) {
@@ -303,7 +303,7 @@ impl Node {
     fn fetch(&mut self, context: &mut Context) {
         let member = self.is_member();
         let Some(live) = &mut self.live else { return };
-        let follows = live.joining.as_ref().is_some_and(Join::follows);
+        let follows = live.joining.as_ref().is_some_and(Joining::follows);
         if !(member || follows) || live.log_failed {
             return;
         }
