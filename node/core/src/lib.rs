@@ -12,6 +12,8 @@
 //! | [`ordering`] | in which order decided transactions are applied |
 //! | [`election`] | who becomes the writer, and when |
 //! | [`membership`] | which disk stands behind a storage node's number |
+//! | [`join`] | how a disk that lost its votes comes back as a new one |
+//! | [`catch_up`] | what a storage node fetches from which peer, and when it is too far behind |
 //! | [`locks`] | local row locks, waits and deadlocks |
 //! | [`cache`] | blocks of rows with version chains |
 //! | [`mistakes`] | nothing: breaks a rule where a test asks for it |
@@ -19,9 +21,11 @@
 
 pub mod acceptor;
 pub mod cache;
+pub mod catch_up;
 pub mod coordinator;
 pub mod election;
 pub mod ids;
+pub mod join;
 pub mod locks;
 pub mod membership;
 pub mod mistakes;

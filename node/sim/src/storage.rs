@@ -4,7 +4,6 @@
 //! only then answers. Rows follow later, and never know more than the log. Heartbeats, subscriptions and reads
 //! of rows are answered beside it.
 
-mod catch_up;
 mod feed;
 mod join;
 mod registry;
@@ -14,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use node_core::acceptor::{Acceptor, Action, Record, Rows};
+use node_core::catch_up::CatchUp;
 use node_core::ids::{Key, RunId, StorageId, Vector, Ver};
 use node_core::membership::{Generation, Generations};
 use node_core::quorum::Quorum;
@@ -25,9 +25,8 @@ use crate::faults::Plant;
 use crate::net::{Address, Body, Event, Letter, MS, Micros, Place, run_of};
 use crate::rows::RowStore;
 
-use catch_up::CatchUp;
 use feed::Feed;
-use join::Join;
+use join::Joining;
 use registry::Registry;
 
 /// The volume's identity.
@@ -119,9 +118,7 @@ pub(crate) struct Live {
     low: Vector,
     status_at: Micros,
     /// How far a disk that lost its votes has come back.
-    joining: Option<Join>,
-    /// Since when no peer could help with what was missed.
-    behind_since: Option<Micros>,
+    joining: Option<Joining>,
 }
 
 /// One storage node: its disk, and while it runs the rest.
@@ -209,12 +206,11 @@ impl Node {
             apply_scheduled: false,
             free_before: 0,
             registry: Registry::new(context.now),
-            catch_up: CatchUp::new(self.quorum.nodes()),
+            catch_up: CatchUp::new(id(self.index), self.quorum.nodes()),
             reads: Vec::new(),
             low: Vector::new(),
             status_at: 0,
             joining: None,
-            behind_since: None,
         };
         self.live = Some(live);
         if self.is_member() {
@@ -314,7 +310,7 @@ impl Node {
                         return;
                     }
                 }
-                let (id, run) = (StorageId(self.index as u8), RunId(self.run));
+                let (id, run) = (id(self.index), RunId(self.run));
                 let zone = format!("zone-{}", self.index % 3);
                 let reply = Reply::Welcome { id, run, membership: self.membership, zone };
                 self.say(from.place, generation, reply, context);
@@ -496,4 +492,9 @@ impl Node {
         // Questions to peers are asked by the storage thread.
         self.push(Work::Hurry, context);
     }
+}
+
+/// A storage node's number on the wire.
+fn id(node: usize) -> StorageId {
+    StorageId(u8::try_from(node).expect("a volume has at most six nodes"))
 }

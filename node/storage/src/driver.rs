@@ -1,22 +1,23 @@
 //! The storage thread: takes everything queued, steps the acceptor, makes what it asks for durable in one
 //! write, and only then answers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use node_core::acceptor::{Acceptor, Action, Record, Rows};
-use node_core::ids::{Epoch, Key, KeyMap, Outcome, Seat, Seq, StorageId, TxnId, Vector, Ver};
+use node_core::catch_up::{self, CatchUp};
+use node_core::coordinator::Millis;
+use node_core::ids::{Key, KeyMap, StorageId, TxnId, Vector, Ver};
 use node_core::membership::{Generation as DiskGeneration, Generations};
-use node_core::wire::{Closing, FeedItem, Membership, Reply, Request, Settled, Vote, Wire};
+use node_core::wire::{FeedItem, Membership, Reply, Request, Vote, Wire};
 
 use crate::accept_log::{AcceptLog, Generation, LogError};
-use crate::catch_up::CatchUp;
 use crate::connection::Connection;
 use crate::disk;
-use crate::join::{self, Join};
+use crate::join::{self, Joining};
 use crate::membership::{self, MembershipError, Place};
 use crate::reads::{Job, chain};
 use crate::repair;
@@ -39,8 +40,6 @@ const PUBLISH_DELAY: Duration = Duration::from_millis(50);
 const DISK_CHECK: Duration = Duration::from_millis(500);
 /// Free space below which the node takes no more proposals (or a tenth of a small disk).
 const DISK_RESERVE_BYTES: u64 = 64 << 20;
-/// How long nobody must have been able to help before a node that is behind gives up what it has.
-const BEHIND_MIN: Duration = Duration::from_secs(2);
 /// Versions remembered of recently committed keys: half of them at least.
 const RECENT_MAX: usize = 32_768;
 
@@ -191,9 +190,9 @@ pub(crate) struct Driver {
     /// Which disk this is.
     pub(crate) generation: DiskGeneration,
     /// How far a disk that lost its votes has come back.
-    pub(crate) joining: Option<Join>,
-    /// Since when no peer could help with what was missed.
-    behind_since: Option<Instant>,
+    pub(crate) joining: Option<Joining>,
+    /// The clock of the state machines begins here.
+    started: Instant,
     /// Records not yet in the log.
     pending: Vec<Bytes>,
     pending_bytes: usize,
@@ -225,9 +224,9 @@ impl Driver {
         generation: DiskGeneration,
         proposal: u64,
     ) -> Driver {
-        let catch_up = CatchUp::new(place.nodes);
+        let catch_up = CatchUp::new(place.id, place.nodes);
         let lost = matches!(*shared.membership.lock(), Membership::Lost(_));
-        let joining = lost.then(|| Join::new(generation, acceptor.quorum(), &shared));
+        let joining = lost.then(|| Joining::new(place.id, acceptor.quorum(), generation, proposal, &shared));
         *shared.seats.lock() = acceptor.seats();
         Driver {
             shared,
@@ -239,7 +238,7 @@ impl Driver {
             proposal,
             generation,
             joining,
-            behind_since: None,
+            started: Instant::now(),
             pending: Vec::new(),
             pending_bytes: 0,
             pending_since: None,
@@ -292,12 +291,12 @@ impl Driver {
                 }
                 Work::Replies { peer, replies } => {
                     for reply in replies {
-                        self.peer_reply(peer, reply, now);
+                        self.peer_reply(peer, reply, now)?;
                     }
                 }
                 Work::PeerDown(peer) => {
                     self.catch_up.down(peer);
-                    self.join_peer_down(peer, now);
+                    self.join_peer_down(peer, now)?;
                 }
                 Work::Hurry => self.hurry = true,
                 Work::LogSegments(answer) => {
@@ -370,14 +369,17 @@ impl Driver {
 
     fn request(&mut self, from: &Arc<Connection>, request: Request, outgoing: &mut Outgoing) {
         match request {
-            Request::Status { settled, .. } => self.status(from, &settled, outgoing),
+            Request::Status { settled, .. } => {
+                let membership = *self.shared.membership.lock();
+                outgoing.add(from, &catch_up::status(&self.acceptor, membership, &settled));
+            }
             Request::Base { id } => {
                 if self.shared.is_member() {
                     outgoing.add(from, &Reply::Base { id, checkpoint: self.acceptor.base() });
                 }
             }
             Request::Fetch { id, txns } => {
-                let known = txns.into_iter().filter_map(|txn| self.outcome(txn)).collect();
+                let known = catch_up::known(self.acceptor.ordering(), txns);
                 // Without an answer the asker asks another node, or again.
                 self.shared.reads.offer(Job::Bodies { connection: from.clone(), id, known });
             }
@@ -405,29 +407,6 @@ impl Driver {
                 }
             },
         }
-    }
-
-    fn outcome(&self, txn: TxnId) -> Option<(TxnId, Outcome)> {
-        match self.acceptor.ordering().outcome(txn)? {
-            Settled::Decided(outcome) => Some((txn, outcome)),
-            Settled::Unknown => None,
-        }
-    }
-
-    /// Answers a peer, with the closings it missed.
-    fn status(&self, from: &Arc<Connection>, settled: &[(Seat, Epoch, Seq)], outgoing: &mut Outgoing) {
-        let knows = |closing: &Closing| {
-            settled.iter().any(|(seat, epoch, _)| *seat == closing.seat && *epoch >= closing.epoch)
-        };
-        let mut closings = self.acceptor.closings();
-        closings.retain(|closing| !knows(closing));
-        let reply = Reply::StatusIs {
-            membership: *self.shared.membership.lock(),
-            settled: self.acceptor.settled(),
-            seats: self.acceptor.seats(),
-            closings,
-        };
-        outgoing.add(from, &reply);
     }
 
     /// Whether a decision is taken now. What is not is fetched later, in order: so neither a node that takes
@@ -478,7 +457,7 @@ impl Driver {
                     Some(reason) => format!("storage node {id}: its rows are damaged ({reason})"),
                     None => format!("storage node {id} lost its disk"),
                 };
-                let state = self.joining.as_ref().map(Join::describe).unwrap_or_default();
+                let state = self.joining.as_ref().map(Joining::describe).unwrap_or_default();
                 return Some(format!("{lost} and is being readmitted: {state}"));
             }
         }
@@ -644,8 +623,20 @@ impl Driver {
 
     // ---- peers ----
 
-    fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) {
-        let Some(reply) = self.join_reply(peer, reply, now) else { return };
+    /// The time as the state machines count it.
+    pub(crate) fn millis(&self, now: Instant) -> Millis {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Asks a peer. A closed connection reports itself, and whoever asked asks again.
+    pub(crate) fn send_peer(&self, peer: StorageId, request: &Request) {
+        if let Some(sender) = &*self.shared.peers[usize::from(peer.0)].lock() {
+            let _ = sender.send(request);
+        }
+    }
+
+    fn peer_reply(&mut self, peer: StorageId, reply: Reply, now: Instant) -> Result<(), DriverError> {
+        let Some(reply) = self.join_reply(peer, reply, now)? else { return Ok(()) };
         match reply {
             Reply::Generations(generations) if self.shared.is_member() && self.log_failed.is_none() => {
                 self.take(Request::Generations(generations));
@@ -653,32 +644,26 @@ impl Driver {
             Reply::StatusIs { membership, settled, closings, seats: _ } => {
                 self.catch_up.status(peer, membership, settled);
                 self.check_membership(peer, membership);
-                let same = membership == *self.shared.membership.lock();
-                if self.follows() || self.shared.is_member() && same {
+                let own = *self.shared.membership.lock();
+                if catch_up::takes_closings(own, self.follows(), membership) {
                     for closing in closings {
                         self.take(Request::Activated(closing));
                     }
                 }
             }
             Reply::Fetched { id, known, bodies } => {
-                let bodies: HashMap<TxnId, _> = bodies.into_iter().map(|body| (body.id, body)).collect();
-                let useful: Vec<(TxnId, Outcome)> = known
-                    .into_iter()
-                    .filter(|(txn, outcome)| *outcome == Outcome::Abort || bodies.contains_key(txn))
-                    .collect();
-                if self.catch_up.fetched(peer, id, &useful, now) {
+                let fetched = self.catch_up.fetched(peer, id, known, bodies, self.millis(now));
+                if fetched.barren {
                     tracing::warn!(peer = peer.0, "a peer no longer has the transactions this node missed");
-                    self.behind_since.get_or_insert(now);
                 }
-                count(&self.shared.counters.fetched, useful.len() as u64);
-                let takes = self.shared.is_member() || self.follows();
-                for (txn, outcome) in useful.into_iter().filter(|_| takes) {
-                    let body = bodies.get(&txn).cloned();
-                    self.take(Request::Decide { txn, outcome, body });
+                count(&self.shared.counters.fetched, fetched.decisions.len() as u64);
+                if self.shared.is_member() || self.follows() {
+                    fetched.decisions.into_iter().for_each(|decision| self.take(decision));
                 }
             }
             _ => {}
         }
+        Ok(())
     }
 
     fn check_membership(&mut self, peer: StorageId, theirs: Membership) {
@@ -688,7 +673,7 @@ impl Driver {
         {
             tracing::error!(peer = peer.0, "a storage node belongs to another volume");
         }
-        let others = self.catch_up.memberships(self.place.id);
+        let others = self.catch_up.memberships();
         let Some(next) = membership::next(own, self.place.id, &others, self.proposal) else { return };
         let stored = membership::store(&self.shared.config.data_dir, &self.place, next, self.generation);
         if let Err(error) = stored {
@@ -701,7 +686,9 @@ impl Driver {
                 tracing::warn!(
                     "this disk is empty although the volume exists: it is readmitted as a new one"
                 );
-                self.joining = Some(Join::new(self.generation, self.acceptor.quorum(), &self.shared));
+                let (own, quorum) = (self.place.id, self.acceptor.quorum());
+                let joining = Joining::new(own, quorum, self.generation, self.proposal, &self.shared);
+                self.joining = Some(joining);
             }
             Membership::Empty | Membership::Forming(_) | Membership::Member(_) => {
                 tracing::info!(membership = ?next, "membership");
@@ -714,11 +701,12 @@ impl Driver {
     /// Leaves if another disk has this node's number, or if what was missed is recorded nowhere any more while
     /// the others can do without this node.
     fn mind_generation(&mut self, now: Instant) -> Result<(), DriverError> {
+        let behind = self.catch_up.behind_for_good(self.acceptor.ordering(), self.millis(now));
         let Membership::Member(volume) = *self.shared.membership.lock() else { return Ok(()) };
         let current = self.acceptor.generations().get(self.place.id);
         let reason = if current != self.generation {
             format!("disk {} of storage node {} has taken its place", current.number, self.place.id.0)
-        } else if self.behind_for_good(now) {
+        } else if behind {
             "what this storage node missed is no longer recorded by the others".to_owned()
         } else {
             return Ok(());
@@ -729,18 +717,9 @@ impl Driver {
         Err(DriverError::Leave { reason })
     }
 
-    fn behind_for_good(&mut self, now: Instant) -> bool {
-        let Some(since) = self.behind_since else { return false };
-        if !self.catch_up.all_barren(self.acceptor.ordering(), now) {
-            self.behind_since = None;
-            return false;
-        }
-        now.saturating_duration_since(since) >= BEHIND_MIN && self.catch_up.may_leave(self.place.id)
-    }
-
     /// Whether this is a disk that joins and takes what is decided, though it does not vote.
     fn follows(&self) -> bool {
-        self.joining.as_ref().is_some_and(Join::follows)
+        self.joining.as_ref().is_some_and(Joining::follows)
     }
 
     /// Asks a peer for what was missed, one question at a time.
@@ -751,11 +730,10 @@ impl Driver {
         {
             return;
         }
-        let Some((peer, id, txns)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };
-        tracing::debug!(peer = peer.0, count = txns.len(), "fetching missed transactions");
-        if let Some(sender) = &*self.shared.peers[peer.0 as usize].lock() {
-            let _ = sender.send(&Request::Fetch { id, txns });
-        }
+        let now = self.millis(now);
+        let Some((peer, request)) = self.catch_up.next_fetch(self.acceptor.ordering(), now) else { return };
+        tracing::debug!(peer = peer.0, "fetching missed transactions");
+        self.send_peer(peer, &request);
     }
 
     fn publish_status(&mut self, now: Instant) {

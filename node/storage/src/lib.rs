@@ -11,7 +11,6 @@
 pub mod accept_log;
 mod applier;
 pub mod carrier;
-mod catch_up;
 mod config;
 mod connection;
 mod disk;

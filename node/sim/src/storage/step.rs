@@ -1,13 +1,12 @@
 //! The storage thread: as `node/storage/src/driver.rs`.
 
-use std::collections::HashMap;
-
 use node_core::acceptor::{Action, Record};
-use node_core::ids::{Epoch, Outcome, Seat, Seq, TxnId};
-use node_core::wire::{Closing, FeedItem, Membership, Reply, Request, Settled, Wire};
+use node_core::catch_up;
+use node_core::ids::{Outcome, TxnId};
+use node_core::wire::{FeedItem, Reply, Request, Wire};
 
-use super::join::Join;
-use super::{Latest, Node, Outgoing, Work};
+use super::join::Joining;
+use super::{Latest, Node, Outgoing, Work, id};
 use crate::context::Context;
 use crate::faults::Plant;
 use crate::net::{Address, Body, Event, Letter, MS, Micros, Place};
@@ -15,8 +14,6 @@ use crate::net::{Address, Body, Event, Letter, MS, Micros, Place};
 /// Notes are written at the latest after this, with votes or alone.
 const NOTES_DELAY: Micros = 50 * MS;
 const LOG_RETRY: Micros = 200 * MS;
-/// How long nobody must have been able to help before a node that is behind gives up what it has.
-const BEHIND_MIN: Micros = 2_000 * MS;
 /// While the log cannot be written, no more records than this are remembered for it.
 const STUCK_MAX: usize = 500;
 
@@ -39,14 +36,14 @@ impl Node {
                     self.request(from, generation, request, &mut outgoing, context);
                 }
                 Work::PeerReply { peer, under, reply } => {
-                    self.take_generations(peer, under, context);
+                    self.take_generations(under, context);
                     if let Some(reply) = self.join_reply(peer, under, reply, context) {
                         self.peer_reply(peer, reply, context);
                     }
                 }
                 Work::PeerDown(peer) => {
                     if let Some(live) = &mut self.live {
-                        live.catch_up.down(peer);
+                        live.catch_up.down(id(peer));
                     }
                     self.join_peer_down(peer, context);
                 }
@@ -76,7 +73,7 @@ impl Node {
         let Some(live) = &mut self.live else { return };
         match request {
             Request::Status { settled, .. } => {
-                let reply = self.status(&settled);
+                let reply = catch_up::status(&live.acceptor, self.membership, &settled);
                 outgoing.push(Outgoing { to: from.place, generation, under: self.generations(), reply });
             }
             Request::Base { id } if member => {
@@ -89,11 +86,7 @@ impl Node {
                 });
             }
             Request::Fetch { id, txns } => {
-                let outcome = |txn: TxnId| match live.acceptor.ordering().outcome(txn)? {
-                    Settled::Decided(outcome) => Some((txn, outcome)),
-                    Settled::Unknown => None,
-                };
-                let known: Vec<(TxnId, Outcome)> = txns.into_iter().filter_map(outcome).collect();
+                let known = catch_up::known(live.acceptor.ordering(), txns);
                 let commits = known.iter().filter(|(_, outcome)| *outcome == Outcome::Commit);
                 let bodies = commits.filter_map(|(txn, _)| self.rows.txn(*txn)).collect();
                 self.say(from.place, generation, Reply::Fetched { id, known, bodies }, context);
@@ -115,21 +108,6 @@ impl Node {
                     outgoing.push(Outgoing { to: from.place, generation, under: self.generations(), reply });
                 }
             }
-        }
-    }
-
-    fn status(&self, settled: &[(Seat, Epoch, Seq)]) -> Reply {
-        let live = self.live.as_ref().expect("only a running node is asked");
-        let knows = |closing: &Closing| {
-            settled.iter().any(|(seat, epoch, _)| *seat == closing.seat && *epoch >= closing.epoch)
-        };
-        let mut closings = live.acceptor.closings();
-        closings.retain(|closing| !knows(closing));
-        Reply::StatusIs {
-            membership: self.membership,
-            settled: live.acceptor.settled(),
-            seats: live.acceptor.seats(),
-            closings,
         }
     }
 
@@ -292,28 +270,20 @@ impl Node {
         let mut nobody = Vec::new();
         match reply {
             Reply::StatusIs { membership, settled, closings, .. } => {
-                live.catch_up.status(peer, membership, settled);
-                let follows = live.joining.as_ref().is_some_and(Join::follows);
-                if (member || follows) && matches!(membership, Membership::Member(_)) {
+                live.catch_up.status(id(peer), membership, settled);
+                let follows = live.joining.as_ref().is_some_and(Joining::follows);
+                if catch_up::takes_closings(self.membership, follows, membership) {
                     for closing in closings {
                         self.handle(None, Request::Activated(closing), &mut nobody, context);
                     }
                 }
             }
-            Reply::Fetched { id, known, bodies } => {
-                let takes = member || live.joining.as_ref().is_some_and(Join::follows);
-                let bodies: HashMap<TxnId, _> = bodies.into_iter().map(|body| (body.id, body)).collect();
-                let useful: Vec<(TxnId, Outcome)> = known
-                    .into_iter()
-                    .filter(|(txn, outcome)| *outcome == Outcome::Abort || bodies.contains_key(txn))
-                    .collect();
-                live.catch_up.fetched(peer, id, &useful, context.now);
-                if live.catch_up.all_barren(live.acceptor.ordering(), context.now) {
-                    live.behind_since.get_or_insert(context.now);
-                }
-                for (txn, outcome) in useful.into_iter().filter(|_| takes) {
-                    let body = bodies.get(&txn).cloned();
-                    self.handle(None, Request::Decide { txn, outcome, body }, &mut nobody, context);
+            Reply::Fetched { id: question, known, bodies } => {
+                let takes = member || live.joining.as_ref().is_some_and(Joining::follows);
+                let now = context.now / MS;
+                let fetched = live.catch_up.fetched(id(peer), question, known, bodies, now);
+                for decision in fetched.decisions.into_iter().filter(|_| takes) {
+                    self.handle(None, decision, &mut nobody, context);
                 }
             }
             _ => {}
@@ -322,13 +292,10 @@ impl Node {
 
     /// Leaves if what was missed is recorded nowhere any more while the others can do without this node.
     fn mind_behind(&mut self, context: &mut Context) {
-        let (address, index, member) = (self.address(), self.index, self.is_member());
+        let (address, member) = (self.address(), self.is_member());
         let Some(live) = &mut self.live else { return };
-        let Some(since) = live.behind_since else { return };
-        if !live.catch_up.all_barren(live.acceptor.ordering(), context.now) {
-            live.behind_since = None;
-        } else if member && context.now - since >= BEHIND_MIN && live.catch_up.may_leave(index) {
-            live.behind_since = None;
+        let behind = live.catch_up.behind_for_good(live.acceptor.ordering(), context.now / MS);
+        if member && behind {
             context.net.schedule(context.now + 1, Event::NodeLeaves(address));
         }
     }
@@ -336,13 +303,13 @@ impl Node {
     fn fetch(&mut self, context: &mut Context) {
         let member = self.is_member();
         let Some(live) = &mut self.live else { return };
-        let follows = live.joining.as_ref().is_some_and(Join::follows);
+        let follows = live.joining.as_ref().is_some_and(Joining::follows);
         if !(member || follows) || live.log_failed {
             return;
         }
-        let next = live.catch_up.next_fetch(live.acceptor.ordering(), context.now);
-        if let Some((peer, id, txns)) = next {
-            self.ask(peer, Request::Fetch { id, txns }, context);
+        let next = live.catch_up.next_fetch(live.acceptor.ordering(), context.now / MS);
+        if let Some((peer, request)) = next {
+            self.ask(usize::from(peer.0), request, context);
         }
     }
 }
