@@ -1,9 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node_mysql::Config;
 
 use crate::backend::serve;
 use crate::raw::Raw;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_crowd_of_idle_connections_has_no_threads_and_does_not_hinder_others() {
@@ -17,7 +19,12 @@ fn a_crowd_of_idle_connections_has_no_threads_and_does_not_hinder_others() {
         }
     }
     assert_eq!(server.registry().len(), IDLE + 8);
-    assert!(server.threads() < 100, "{} threads for {IDLE} idle connections", server.threads());
+    // A thread lets go of its connection once that has been idle for a moment, and ends when it finds no other work.
+    let begin = Instant::now();
+    while server.threads() >= 100 {
+        assert!(begin.elapsed() < PATIENCE, "{} threads for {IDLE} idle connections", server.threads());
+        std::thread::yield_now();
+    }
     // The idle ones still answer.
     for client in &mut idle {
         client.ping();
