@@ -46,6 +46,8 @@ pub const UNABLE_PATIENCE_MS: Millis = 1_000;
 pub const PROMISE_GRACE_MS: Millis = 15;
 /// After this long without an answer a request is sent again.
 pub const RESEND_MS: Millis = 500;
+/// How soon a node that keeps to the lease of a seat's holder is asked for the seat again.
+pub const LEASED_MS: Millis = 20;
 /// Recoverers that get in each other's way pause for a random time, at first below this. It doubles with
 /// every try, [`DUEL_DOUBLINGS_MAX`] times at most, until somebody has the time for both rounds.
 const DUEL_PAUSE_MS: Millis = 16;
@@ -405,6 +407,7 @@ impl Coordinator {
                 self.seen(promised);
                 self.fence_nack(seat, epoch, ballot, granted, out);
             }
+            Reply::Leased { seat, epoch, ballot } => self.fence_leased(node, (seat, epoch, ballot), out),
             Reply::ActivateOk { seat, epoch, ballot } => self.activate_ok(node, seat, epoch, ballot, out),
             Reply::ActivateNack { seat, epoch, ballot, promised } => {
                 self.seen(promised);

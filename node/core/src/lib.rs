@@ -11,6 +11,7 @@
 //! | [`coordinator`] | an instance's proposals and the recovery of anybody's transactions |
 //! | [`ordering`] | in which order decided transactions are applied |
 //! | [`election`] | who becomes the writer, and when |
+//! | [`lease`] | until when the writer may serve reads by itself |
 //! | [`membership`] | which disk stands behind a storage node's number |
 //! | [`join`] | how a disk that lost its votes comes back as a new one |
 //! | [`catch_up`] | what a storage node fetches from which peer, and when it is too far behind |
@@ -26,6 +27,7 @@ pub mod coordinator;
 pub mod election;
 pub mod ids;
 pub mod join;
+pub mod lease;
 pub mod locks;
 pub mod membership;
 pub mod mistakes;

@@ -13,6 +13,8 @@ pub enum Mistake {
     BaseNotLearnt,
     /// A storage node asked about a decided transaction answers as if it had never heard of it.
     DecisionForgotten,
+    /// A storage node lets an instance take the seat while the holder may still read.
+    LeaseForgotten,
 }
 
 #[cfg(feature = "mistakes")]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use node_core::election::{LEASE_MS, Parting};
+use node_core::election::Parting;
 use node_core::ids::{Epoch, RunId, Seat, TxnId, Vector};
 use node_core::quorum::Quorum;
 use node_core::wire::{Block, FeedItem, InstanceInfo};
@@ -182,22 +182,24 @@ pub struct VolumeHandle {
 /// Until when the single-master writer may serve reads.
 struct Lease {
     started: Instant,
-    /// Milliseconds since `started` at which the newest heartbeat was sent that a read quorum answered.
-    quorum_at: AtomicU64,
+    /// Until when reads may be served, in milliseconds since `started`; 0: not at all.
+    until: AtomicU64,
     /// Only a single-master writer needs one.
     needed: AtomicBool,
 }
 
 impl Lease {
     fn new() -> Lease {
-        Lease { started: Instant::now(), quorum_at: AtomicU64::new(0), needed: AtomicBool::new(false) }
+        Lease { started: Instant::now(), until: AtomicU64::new(0), needed: AtomicBool::new(false) }
     }
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
     fn valid(&self) -> bool {
-        !self.needed.load(Ordering::Acquire)
-            || self.now().saturating_sub(self.quorum_at.load(Ordering::Acquire)) < LEASE_MS
+        !self.needed.load(Ordering::Acquire) || self.now() < self.until.load(Ordering::Acquire)
+    }
+    fn set(&self, until: Option<u64>) {
+        self.until.store(until.unwrap_or(0), Ordering::Release);
     }
 }
 

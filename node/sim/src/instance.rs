@@ -12,8 +12,9 @@ mod workload;
 use std::collections::VecDeque;
 
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
-use node_core::election::{Election, LEASE_MS, WRITER_SEAT};
+use node_core::election::{Election, WRITER_SEAT};
 use node_core::ids::{Epoch, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId};
+use node_core::lease::Lease;
 use node_core::membership::Generations;
 use node_core::quorum::{Mode, Quorum};
 use node_core::wire::{FeedItem, Membership, Peer, Reply, Request, Role};
@@ -85,7 +86,7 @@ pub(crate) struct Instance {
     generation: u64,
     feed: Option<usize>,
     feed_turn: usize,
-    beats: VecDeque<(u64, Millis)>,
+    beats: VecDeque<(u64, Millis, Epoch)>,
     beat: u64,
     last_beat: Millis,
     last_turn: Millis,
@@ -95,7 +96,7 @@ pub(crate) struct Instance {
     pub(crate) seat: Option<StreamId>,
     floor: Epoch,
     take_after: Millis,
-    quorum_at: Millis,
+    lease: Lease,
     lease_needed: bool,
     resigning: Option<Millis>,
     closing_door: bool,
@@ -151,7 +152,7 @@ impl Instance {
             seat: None,
             floor: Epoch(0),
             take_after: 0,
-            quorum_at: 0,
+            lease: Lease::new(quorum),
             lease_needed: false,
             resigning: None,
             closing_door: false,
@@ -286,6 +287,7 @@ impl Instance {
         }
         self.connecting[node] = 0;
         let greeted = self.links[node].take().is_some();
+        self.lease.lost(id(node));
         let Context { net, now, random, .. } = &mut *context;
         net.closed(self.index, node, generation, *now, random);
         if !greeted {
@@ -352,7 +354,7 @@ impl Instance {
     fn reply(&mut self, node: usize, reply: Reply, context: &mut Context) {
         let now = self.now(context);
         match reply {
-            Reply::Beat { beat } => self.heard(node, beat, now, context),
+            Reply::Beat { beat, lease } => self.heard(node, beat, lease, now, context),
             Reply::Topology { seats, instances } => self.election.view(id(node), seats, instances),
             Reply::Index { id: round, committed, pending, current } => {
                 let own = self.coordinator.stream();
@@ -395,25 +397,23 @@ impl Instance {
         }
     }
 
-    fn heard(&mut self, node: usize, beat: u64, now: Millis, context: &mut Context) {
-        let sent = self.beats.iter().find(|(number, _)| *number == beat).map(|(_, sent)| *sent);
-        let (Some(link), Some(sent)) = (self.links[node].as_mut(), sent) else { return };
-        link.heard = link.heard.max(sent);
+    fn heard(&mut self, node: usize, beat: u64, lease: bool, now: Millis, context: &mut Context) {
+        let Some((_, sent, epoch)) = self.beats.iter().find(|(number, ..)| *number == beat) else { return };
+        let Some(link) = self.links[node].as_mut() else { return };
+        link.heard = link.heard.max(*sent);
+        if lease {
+            self.lease.granted(id(node), *epoch, *sent);
+        }
         if !link.counted {
             link.counted = true;
             let mut actions = Vec::new();
             self.coordinator.node_up(id(node), now, &mut actions);
             self.perform(actions, context);
         }
-        let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
-        heard.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(at) = heard.get(self.quorum.read() - 1) {
-            self.quorum_at = self.quorum_at.max(*at);
-        }
     }
 
     pub(super) fn lease_valid(&self, context: &Context) -> bool {
-        !self.lease_needed || self.now(context).saturating_sub(self.quorum_at) < LEASE_MS
+        !self.lease_needed || self.lease.until().is_some_and(|until| self.now(context) < until)
     }
 
     fn feed_items(&mut self, items: &[FeedItem], context: &mut Context) {
@@ -507,8 +507,9 @@ impl Instance {
                 Action::Finish(ticket, finish) => self.finish(ticket, finish, context),
                 Action::Resolved(txn, outcome) => context.oracle.decided(txn, outcome),
                 Action::Seated(stream) => {
-                    self.quorum_at = self.quorum_at.max(self.now(context));
+                    self.lease.begin(stream.epoch);
                     self.opening = Some(stream);
+                    self.last_beat = 0;
                 }
                 Action::TakeFailed { granted, .. } => {
                     self.floor = self.floor.max(granted);
@@ -610,14 +611,16 @@ impl Instance {
         }
         self.last_beat = now.max(1);
         self.beat += 1;
-        self.beats.push_back((self.beat, now));
+        let seated = self.seat.or(self.opening).filter(|_| self.mode() == Mode::SingleMaster);
+        let epoch = seated.map_or(Epoch(0), |stream| stream.epoch);
+        self.beats.push_back((self.beat, now, epoch));
         if self.beats.len() > 64 {
             self.beats.pop_front();
         }
         let holds = self.seat.is_some() || self.opening.is_some() || self.coordinator.taking();
         let role = if holds { Role::Writer } else { Role::Reader };
         let (applied, low) = (self.engine.applied(), self.engine.low());
-        let request = Request::Heartbeat { beat: self.beat, role, applied, low, lag_us: 0 };
+        let request = Request::Heartbeat { beat: self.beat, role, epoch, applied, low, lag_us: 0 };
         self.perform(vec![Action::Broadcast(request)], context);
     }
 

@@ -78,7 +78,7 @@ pub(crate) enum Event {
     /// A storage node's housekeeping.
     NodeTick(Address),
     /// A storage node notices that a connection is gone.
-    NodeHungUp { node: usize, generation: u64 },
+    NodeHungUp { node: usize, generation: u64, ended: bool },
     /// An instance's turn.
     Turn(Address),
     /// An instance connects to a storage node.
@@ -222,7 +222,10 @@ impl Net {
         let link = (Place::Instance(instance), Place::Node(node));
         let begin = self.cut_until(link.0, link.1, now).unwrap_or(now);
         let said = self.ordered.get(&link).map_or(0, |last| last + 1);
-        self.schedule((begin + random.below(4 * MS)).max(said), Event::NodeHungUp { node, generation });
+        self.schedule(
+            (begin + random.below(4 * MS)).max(said),
+            Event::NodeHungUp { node, generation, ended: true },
+        );
     }
 
     fn delay(&self, random: &mut Random) -> Micros {

@@ -27,7 +27,7 @@ use crate::rows::RowStore;
 
 use feed::Feed;
 use join::Joining;
-use registry::Registry;
+use registry::{Heard, Registry, Said};
 
 /// The volume's identity.
 const VOLUME: u64 = 1;
@@ -205,7 +205,7 @@ impl Node {
             rows_marker: None,
             apply_scheduled: false,
             free_before: 0,
-            registry: Registry::new(context.now),
+            registry: Registry::new(context.now, first),
             catch_up: CatchUp::new(id(self.index), self.quorum.nodes()),
             reads: Vec::new(),
             low: Vector::new(),
@@ -213,6 +213,7 @@ impl Node {
             joining: None,
         };
         self.live = Some(live);
+        self.note_writer();
         if self.is_member() {
             self.begin_segment(context);
         } else {
@@ -316,12 +317,11 @@ impl Node {
                 self.say(from.place, generation, reply, context);
                 self.tell_topology(context);
             }
-            Request::Heartbeat { beat, role, applied, low, .. } => {
-                let Some(news) = live.registry.heard(from.run, generation, role, applied, low, context.now)
-                else {
-                    return;
-                };
-                self.say(from.place, generation, Reply::Beat { beat }, context);
+            Request::Heartbeat { beat, role, epoch, applied, low, .. } => {
+                let said = Said { role, epoch, applied, low };
+                let heard = live.registry.heard(from.run, generation, said, context.now);
+                let Some(Heard { news, lease }) = heard else { return };
+                self.say(from.place, generation, Reply::Beat { beat, lease }, context);
                 if news {
                     self.tell_topology(context);
                 }
@@ -376,10 +376,10 @@ impl Node {
         self.live.as_ref().map_or_else(Generations::default, |live| live.acceptor.generations())
     }
 
-    /// A connection of an instance is gone.
-    pub(crate) fn hung_up(&mut self, generation: u64, context: &mut Context) {
+    /// A connection of an instance is gone; `ended`: the instance knows, or is gone.
+    pub(crate) fn hung_up(&mut self, generation: u64, ended: bool, context: &mut Context) {
         let Some(live) = &mut self.live else { return };
-        if live.registry.disconnected(run_of(generation), generation, context.now) {
+        if live.registry.disconnected(run_of(generation), generation, ended, context.now) {
             self.tell_topology(context);
         }
     }

@@ -200,7 +200,9 @@ impl World {
             Event::NodeWritten(node) => self.node(node, Node::written),
             Event::NodeApply(node) => self.node(node, Node::apply_rows),
             Event::NodeTick(node) => self.node(node, Node::tick),
-            Event::NodeHungUp { node, generation } => self.nodes[node].hung_up(generation, &mut self.context),
+            Event::NodeHungUp { node, generation, ended } => {
+                self.nodes[node].hung_up(generation, ended, &mut self.context);
+            }
             Event::Turn(address) => self.instance(address, Instance::turn),
             Event::Connect { instance, node } => {
                 self.instance(instance, |instance, context| instance.connect(node, context));

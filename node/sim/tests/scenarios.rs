@@ -1,5 +1,6 @@
 //! Named scenarios: faults that once broke something, or that people ask about, each with some seeds.
 
+use node_core::mistakes::{self, Mistake};
 use node_core::quorum::Mode;
 use node_sim::{Faults, Place, Plant, Setup, World};
 
@@ -177,6 +178,59 @@ fn a_writer_dies_with_a_proposal_that_nobody_has_heard_of() {
         world.kill_instance(writer, 500);
         assert!(world.wait_for_writer(Some(writer), 6_000).is_some(), "a replica takes over");
         world.work(1_000);
+        world.finish();
+    }
+}
+
+/// The storage nodes' connections to the writer end, and it does not know: found before they kept to the lease that
+/// they had granted it. A replica took the seat at once, and the old writer still read.
+#[test]
+fn storage_nodes_lose_a_writer_that_may_still_read() {
+    for seed in 0..SEEDS {
+        for nodes in [3, 6] {
+            lose_the_writer(seed, nodes);
+        }
+    }
+}
+
+fn lose_the_writer(seed: u64, nodes: usize) {
+    let (mut world, writer) = with_writer(seed, nodes, 2);
+    world.cut_receives(Place::Instance(writer));
+    world.hang_up_on(writer, &(0..nodes).collect::<Vec<_>>());
+    assert!(world.wait_for_writer(Some(writer), 6_000).is_some(), "a replica takes over");
+    world.work(1_000);
+    world.finish();
+}
+
+/// The same where storage nodes do not keep to it.
+#[test]
+fn a_forgotten_lease_is_found() {
+    let _mistake = mistakes::make(Mistake::LeaseForgotten);
+    let found = (0..SEEDS).any(|seed| std::panic::catch_unwind(|| lose_the_writer(seed, 6)).is_err());
+    assert!(found, "it survived {SEEDS} seeds");
+}
+
+/// Half of the nodes let the writer read, and the only one of them that a replica hears starts again: found before a
+/// node that starts kept to the leases that it may have granted.
+#[test]
+fn a_storage_node_starts_again_while_a_writer_reads_on_its_word() {
+    // The writer's sessions wait for commits in between, and read at other times.
+    for (seed, after) in (0..SEEDS).flat_map(|seed| (0..6).map(move |step| (seed, 1_700 + 300 * step))) {
+        let (mut world, writer) = with_writer(seed, 6, 2);
+        let cuts = [(writer, 3..6), (1 - writer, 0..2)];
+        for (instance, node) in cuts.into_iter().flat_map(|(one, nodes)| nodes.map(move |node| (one, node))) {
+            world.cut(Place::Instance(instance), Place::Node(node));
+            world.cut(Place::Node(node), Place::Instance(instance));
+        }
+        world.work(after);
+        for (near, far) in (0..2).flat_map(|near| (2..6).map(move |far| (near, far))) {
+            world.cut(Place::Node(far), Place::Node(near));
+        }
+        world.cut(Place::Node(2), Place::Instance(writer));
+        world.stop_node(2, false);
+        world.restart_node(2);
+        assert!(world.wait_for_rival(writer, 6_000), "a replica campaigns");
+        world.work(2_000);
         world.finish();
     }
 }

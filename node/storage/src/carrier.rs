@@ -120,6 +120,8 @@ struct Queued {
     frame: BytesMut,
     waker: Option<Waker>,
     closed: bool,
+    /// This side has closed it while the peer was there.
+    cut: bool,
 }
 
 struct Outbox {
@@ -130,7 +132,8 @@ struct Outbox {
 
 impl Outbox {
     fn new() -> Arc<Outbox> {
-        let queued = Queued { version: WIRE_VERSION, frame: BytesMut::new(), waker: None, closed: false };
+        let frame = BytesMut::new();
+        let queued = Queued { version: WIRE_VERSION, frame, waker: None, closed: false, cut: false };
         Arc::new(Outbox { queued: Mutex::new(queued), drained: Notify::new() })
     }
     fn close(&self) {
@@ -158,6 +161,7 @@ impl Outbox {
             put(&mut queued.frame);
             if before > 1 && queued.frame.len() > OUTBOX_BYTES_MAX {
                 queued.closed = true;
+                queued.cut = true;
                 queued.frame = BytesMut::new();
             }
             queued.waker.take()
@@ -266,6 +270,19 @@ impl<M: Wire> Sender<M> {
     /// Closes the connection once what is queued has left.
     pub fn close(&self) {
         self.outbox.close();
+    }
+    /// As [`Sender::close`], for a peer that does not know of it and would go on.
+    pub fn cut(&self) {
+        {
+            let mut queued = self.outbox.queued.lock();
+            queued.cut |= !queued.closed;
+        }
+        self.outbox.close();
+    }
+    /// Whether this side closed the connection although the peer was there: it was cut, or what was queued
+    /// outgrew [`OUTBOX_BYTES_MAX`].
+    pub fn was_cut(&self) -> bool {
+        self.outbox.queued.lock().cut
     }
 }
 

@@ -10,8 +10,10 @@ use bytes::{Bytes, BytesMut};
 use node_core::acceptor::{Acceptor, Action, Record, Rows};
 use node_core::catch_up::{self, CatchUp};
 use node_core::coordinator::Millis;
-use node_core::ids::{Key, KeyMap, StorageId, TxnId, Vector, Ver};
+use node_core::election::WRITER_SEAT;
+use node_core::ids::{Epoch, Key, KeyMap, StorageId, TxnId, Vector, Ver};
 use node_core::membership::{Generation as DiskGeneration, Generations};
+use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Membership, Reply, Request, Vote, Wire};
 
 use crate::accept_log::{AcceptLog, Generation, LogError};
@@ -228,7 +230,7 @@ impl Driver {
         let lost = matches!(*shared.membership.lock(), Membership::Lost(_));
         let joining = lost.then(|| Joining::new(place.id, acceptor.quorum(), generation, proposal, &shared));
         *shared.seats.lock() = acceptor.seats();
-        Driver {
+        let driver = Driver {
             shared,
             place,
             acceptor,
@@ -253,7 +255,9 @@ impl Driver {
             published_at: None,
             unpublished: true,
             actions: Vec::new(),
-        }
+        };
+        driver.note_writer();
+        driver
     }
 
     /// Works until the inbox is stopped and empty.
@@ -399,7 +403,10 @@ impl Driver {
                 }
             }
             request => match self.refusal_of(&request) {
-                None => self.handle(Some(from), request, outgoing),
+                None => match self.leased(&request) {
+                    Some(reply) => outgoing.add(from, &reply),
+                    None => self.handle(Some(from), request, outgoing),
+                },
                 Some(reason) => {
                     if let Some(txn) = subject(&request) {
                         outgoing.add(from, &Reply::Unable { txn, reason });
@@ -427,6 +434,26 @@ impl Driver {
             Request::Propose(txn) if !self.acceptor.has_state(txn.id) => self.refusal(),
             _ => self.cannot_vote(),
         }
+    }
+
+    /// What whoever wants the writer's seat is told while its holder has a lease.
+    fn leased(&self, request: &Request) -> Option<Reply> {
+        match *request {
+            Request::Fence { seat: WRITER_SEAT, epoch, run, ballot }
+                if self.place.mode == Mode::SingleMaster =>
+            {
+                let admitted = self.shared.instances.lock().admits(run, epoch, Instant::now());
+                (!admitted).then_some(Reply::Leased { seat: WRITER_SEAT, epoch, ballot })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whom the writer's seat belongs to, before anybody is told.
+    pub(crate) fn note_writer(&self) {
+        let seats = self.acceptor.seats();
+        let epoch = seats.iter().find(|info| info.seat == WRITER_SEAT).map_or(Epoch(0), |info| info.epoch);
+        self.shared.instances.lock().writer_epoch(epoch);
     }
 
     /// Why this node takes no proposals now, for a person.
@@ -466,6 +493,7 @@ impl Driver {
 
     fn handle(&mut self, from: Option<&Arc<Connection>>, request: Request, outgoing: &mut Outgoing) {
         let mut actions = std::mem::take(&mut self.actions);
+        let fence = matches!(request, Request::Fence { .. });
         self.acceptor.handle(request, &mut self.rows, &mut actions);
         for action in actions.drain(..) {
             match action {
@@ -489,6 +517,10 @@ impl Driver {
             }
         }
         self.actions = actions;
+        // Also where a fence was refused that the vigil had admitted.
+        if fence || self.seats_changed {
+            self.note_writer();
+        }
     }
 
     /// Takes what nobody waits for an answer to.

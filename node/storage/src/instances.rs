@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use node_core::ids::{RunId, Vector};
+use node_core::coordinator::Millis;
+use node_core::ids::{Epoch, RunId, Vector};
+use node_core::lease::Vigil;
 use node_core::wire::{InstanceInfo, Peer, Role};
 
 use crate::connection::Connection;
@@ -17,9 +19,18 @@ const TALKING: Duration = Duration::from_millis(150);
 /// What an instance says of itself with every heartbeat.
 pub(crate) struct Standing {
     pub(crate) role: Role,
+    pub(crate) epoch: Epoch,
     pub(crate) applied: Vector,
     pub(crate) low: Vector,
     pub(crate) lag_us: u32,
+}
+
+/// What a heartbeat leads to.
+pub(crate) struct Heard {
+    /// Others should hear of it at once.
+    pub(crate) news: bool,
+    /// The writer is granted a lease.
+    pub(crate) lease: bool,
 }
 
 struct Entry {
@@ -39,11 +50,25 @@ pub(crate) struct Instances {
     entries: BTreeMap<RunId, Entry>,
     started: Instant,
     low: Vector,
+    vigil: Vigil,
 }
 
 impl Instances {
-    pub(crate) fn new(now: Instant) -> Instances {
-        Instances { entries: BTreeMap::new(), started: now, low: Vector::new() }
+    /// `first`: the volume is not formed yet.
+    pub(crate) fn new(now: Instant, first: bool) -> Instances {
+        let vigil = Vigil::new(0, first);
+        Instances { entries: BTreeMap::new(), started: now, low: Vector::new(), vigil }
+    }
+    fn millis(&self, now: Instant) -> Millis {
+        Millis::try_from((now - self.started).as_millis()).unwrap_or(Millis::MAX)
+    }
+    /// What this node knows of the writer's seat.
+    pub(crate) fn writer_epoch(&mut self, epoch: Epoch) {
+        self.vigil.newest(epoch);
+    }
+    /// Whether the run may be granted the writer's seat as far as leases go.
+    pub(crate) fn admits(&mut self, run: RunId, epoch: Epoch, now: Instant) -> bool {
+        self.vigil.admits(run, epoch, self.millis(now))
     }
     /// An instance has connected. Connections of storage nodes are ignored.
     pub(crate) fn connected(&mut self, connection: &Arc<Connection>, now: Instant) {
@@ -64,26 +89,30 @@ impl Instances {
         entry.heard = now;
         entry.connection = Some(connection.clone());
     }
-    /// A heartbeat. True if others should hear of it at once.
-    pub(crate) fn heard(&mut self, run: RunId, standing: Standing, now: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(&run) else { return false };
-        let Standing { role, applied, low, lag_us } = standing;
+    /// A heartbeat.
+    pub(crate) fn heard(&mut self, run: RunId, standing: Standing, now: Instant) -> Heard {
+        let millis = self.millis(now);
+        let Some(entry) = self.entries.get_mut(&run) else { return Heard { news: false, lease: false } };
+        let Standing { role, epoch, applied, low, lag_us } = standing;
         let news = entry.role != role || now - entry.heard >= TALKING;
         entry.role = role;
         entry.applied = applied;
         entry.low = Some(low);
         entry.lag_us = lag_us;
         entry.heard = now;
-        news
+        Heard { news, lease: self.vigil.heartbeat(run, epoch, millis) }
     }
-    /// A connection is gone.
-    pub(crate) fn disconnected(&mut self, connection: &Connection, now: Instant) {
+    /// A connection is gone; `ended`: because the instance closed it, or is gone itself.
+    pub(crate) fn disconnected(&mut self, connection: &Connection, ended: bool, now: Instant) {
         let Peer::Instance { run, .. } = &connection.peer else { return };
         if let Some(entry) = self.entries.get_mut(run)
             && entry.connection.as_ref().is_some_and(|current| current.id == connection.id)
         {
             entry.connection = None;
             entry.heard = now;
+            if ended {
+                self.vigil.ended(*run);
+            }
         }
     }
     /// Forgets instances that left long ago. True if there were any.

@@ -157,6 +157,7 @@ impl Driver {
             }
         }
         self.seats_changed = true;
+        self.note_writer();
     }
 
     fn copy(&mut self, rows: Vec<RowVersions>) {

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::carrier::{Accepted, CarrierError, Closed};
 use crate::connection::Connection;
 use crate::feed::{Position, encode};
-use crate::instances::Standing;
+use crate::instances::{Heard, Standing};
 use crate::reads::{Job, chain, refuse};
 use crate::rows::Backlog;
 use crate::shared::{Shared, Work};
@@ -102,17 +102,20 @@ pub(crate) async fn serve(shared: Arc<Shared>, accepted: Accepted) {
     }
     let mut feed = None;
     let end = tokio::select! {
-        end = receive(&shared, &connection, first, &mut receiver, &mut feed) => end,
-        () = shared.stop.cancelled() => Ok(()),
+        end = receive(&shared, &connection, first, &mut receiver, &mut feed) => Some(end),
+        () = shared.stop.cancelled() => None,
     };
+    // What this node ends itself, the instance may not know of yet.
+    let ended =
+        matches!(end, Some(Ok(()) | Err(CarrierError::Stream { .. }))) && !connection.sender.was_cut();
     connection.sender.close();
     if matches!(connection.peer, Peer::Instance { .. }) {
-        shared.instances.lock().disconnected(&connection, Instant::now());
+        shared.instances.lock().disconnected(&connection, ended, Instant::now());
         shared.topology_changed.notify_one();
     }
     match end {
-        Ok(()) => tracing::info!(peer = ?connection.peer, "disconnected"),
-        Err(error) => tracing::info!(peer = ?connection.peer, error = %chain(&error), "disconnected"),
+        Some(Ok(())) | None => tracing::info!(peer = ?connection.peer, "disconnected"),
+        Some(Err(error)) => tracing::info!(peer = ?connection.peer, error = %chain(&error), "disconnected"),
     }
 }
 
@@ -167,11 +170,12 @@ fn answer(
     feed: &mut FeedTask,
 ) -> Option<Request> {
     match request {
-        Request::Heartbeat { beat, role, applied, low, lag_us } => {
-            let _ = connection.sender.send(&Reply::Beat { beat });
-            if let Peer::Instance { run, .. } = connection.peer
-                && shared.instances.lock().heard(run, Standing { role, applied, low, lag_us }, Instant::now())
-            {
+        Request::Heartbeat { beat, role, epoch, applied, low, lag_us } => {
+            let Peer::Instance { run, .. } = connection.peer else { return None };
+            let standing = Standing { role, epoch, applied, low, lag_us };
+            let Heard { news, lease } = shared.instances.lock().heard(run, standing, Instant::now());
+            let _ = connection.sender.send(&Reply::Beat { beat, lease });
+            if news {
                 shared.topology_changed.notify_one();
             }
             None
@@ -208,7 +212,7 @@ fn answer(
 async fn subscribe(shared: Arc<Shared>, connection: Arc<Connection>, at: Vector) {
     if let Err(Failed(reason)) = feed(&shared, &connection, at).await {
         tracing::warn!(peer = ?connection.peer, %reason, "a subscriber is cut off");
-        connection.sender.close();
+        connection.sender.cut();
     }
 }
 

@@ -225,13 +225,14 @@ impl Shared {
     ) -> Shared {
         let reads = Reads::default();
         reads.set_applied(&applied);
+        let first = matches!(membership, Membership::Empty | Membership::Forming(_));
         Shared {
             run,
             listen,
             inbox: Inbox::default(),
             membership: Mutex::new(membership),
             membership_changed: tokio::sync::watch::Sender::new(()),
-            instances: Mutex::new(Instances::new(Instant::now())),
+            instances: Mutex::new(Instances::new(Instant::now(), first)),
             seats: Mutex::new(Vec::new()),
             topology_changed: Notify::new(),
             feed: Feed::new(applied.clone()),
@@ -327,7 +328,7 @@ mod tests {
     fn work(requests: usize, bytes: usize) -> Work {
         let Request::Decide { body: Some(body), .. } = decide(bytes) else { panic!("it has a record") };
         let fetched = Reply::Fetched { id: 1, known: vec![], bodies: vec![body] };
-        let mut replies = vec![Reply::Beat { beat: 1 }; requests - 1];
+        let mut replies = vec![Reply::Beat { beat: 1, lease: false }; requests - 1];
         replies.push(fetched);
         Work::Replies { peer: StorageId(1), replies }
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Coordinator, Millis, Nodes, PROMISE_GRACE_MS, RESEND_MS, each};
+use super::{Action, Coordinator, LEASED_MS, Millis, Nodes, PROMISE_GRACE_MS, RESEND_MS, each};
 use crate::acceptor::{aborts, opens};
 use crate::ids::{Ballot, Epoch, Outcome, RunId, Seat, Seq, StorageId, TxnId};
 use crate::txn::SharedTxn;
@@ -22,6 +22,8 @@ pub(super) struct Fencing {
     ballot: Ballot,
     since: Millis,
     sent: Millis,
+    /// When those who keep to a lease were last asked.
+    asked: Millis,
     tries: u32,
     step: Step,
 }
@@ -34,17 +36,31 @@ pub(super) struct Report {
 }
 
 enum Step {
-    Wait { until: Millis },
-    Fence { reports: BTreeMap<StorageId, Report> },
-    Resolve { closing: Closing, waiting: BTreeSet<TxnId> },
-    Activate { closing: Closing, accepted: Nodes },
+    Wait {
+        until: Millis,
+    },
+    /// `leased`: who does not grant it yet.
+    Fence {
+        reports: BTreeMap<StorageId, Report>,
+        leased: Nodes,
+    },
+    Resolve {
+        closing: Closing,
+        waiting: BTreeSet<TxnId>,
+    },
+    Activate {
+        closing: Closing,
+        accepted: Nodes,
+    },
 }
 
 impl Fencing {
     pub(super) fn describe(&self) -> String {
         let step = match &self.step {
             Step::Wait { until } => format!("waits until {until}"),
-            Step::Fence { reports } => format!("has {} reports", reports.len()),
+            Step::Fence { reports, leased } => {
+                format!("has {} reports; {} nodes keep to the holder's lease", reports.len(), leased.len())
+            }
             Step::Resolve { waiting, .. } => format!("waits for {waiting:?}"),
             Step::Activate { accepted, .. } => format!("closing accepted by {accepted:?}"),
         };
@@ -70,8 +86,8 @@ impl Coordinator {
 
     fn fence(&mut self, seat: Seat, epoch: Epoch, tries: u32, out: &mut Vec<Action>) {
         let (now, ballot) = (self.now, self.next_ballot());
-        let step = Step::Fence { reports: BTreeMap::new() };
-        self.fencing = Some(Fencing { seat, epoch, ballot, since: now, sent: now, tries, step });
+        let step = Step::Fence { reports: BTreeMap::new(), leased: Nodes::default() };
+        self.fencing = Some(Fencing { seat, epoch, ballot, since: now, sent: now, asked: now, tries, step });
         out.push(Action::Broadcast(Request::Fence { seat, epoch, run: self.run, ballot }));
     }
 
@@ -94,16 +110,35 @@ impl Coordinator {
         out: &mut Vec<Action>,
     ) {
         let Some(fencing) = self.current_fence(seat, epoch, ballot) else { return };
-        let Step::Fence { reports } = &mut fencing.step else { return };
+        let Step::Fence { reports, leased } = &mut fencing.step else { return };
         reports.insert(node, report);
+        leased.remove(node);
+        self.look_at_reports(out);
+    }
+
+    /// A node keeps to the lease of the seat's holder. It is asked again soon; if all do, the seat is left alone.
+    pub(super) fn fence_leased(
+        &mut self,
+        node: StorageId,
+        (seat, epoch, ballot): (Seat, Epoch, Ballot),
+        out: &mut Vec<Action>,
+    ) {
+        let up = self.up;
+        let Some(fencing) = self.current_fence(seat, epoch, ballot) else { return };
+        let Step::Fence { reports, leased } = &mut fencing.step else { return };
+        leased.add(node);
+        if reports.is_empty() && up.minus(*leased).len() == 0 {
+            self.fencing = None;
+            return out.push(Action::TakeFailed { seat, granted: Epoch(epoch.0.saturating_sub(1)) });
+        }
         self.look_at_reports(out);
     }
 
     fn look_at_reports(&mut self, out: &mut Vec<Action>) {
         let (up, now, quorum, run) = (self.up, self.now, self.quorum.write(), self.run);
         let Some(fencing) = self.fencing.as_mut() else { return };
-        let Step::Fence { reports } = &mut fencing.step else { return };
-        let complete = each(up).all(|node| reports.contains_key(&node));
+        let Step::Fence { reports, leased } = &mut fencing.step else { return };
+        let complete = each(up).all(|node| reports.contains_key(&node) || leased.has(node));
         if reports.len() < quorum || !(complete || now.saturating_sub(fencing.since) >= PROMISE_GRACE_MS) {
             return;
         }
@@ -245,7 +280,18 @@ impl Coordinator {
                 fencing.sent = now;
                 out.extend(fencing.request(run).map(Action::Broadcast));
             }
-            Step::Fence { .. } => self.look_at_reports(out),
+            Step::Fence { leased, .. } => {
+                if now.saturating_sub(fencing.asked) >= LEASED_MS {
+                    fencing.asked = now;
+                    let request = fencing.request(run);
+                    out.extend(
+                        each(*leased)
+                            .zip(request.iter().cycle())
+                            .map(|(node, request)| Action::Send(node, request.clone())),
+                    );
+                }
+                self.look_at_reports(out);
+            }
             Step::Wait { .. } | Step::Resolve { .. } | Step::Activate { .. } => {}
         }
     }

@@ -15,7 +15,7 @@ use crate::txn::SharedTxn;
 /// A frame of another version is refused; a new kind of message, or a changed one, needs a new version. Two
 /// things are the same in all versions, so that any two builds can tell each other why they do not talk:
 /// a frame begins with its version, and [`Reply::Refused`] is the byte 2 and a text.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 
 /// Who opens a connection to a storage node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,6 +268,8 @@ pub enum Request {
         beat: u64,
         /// What the instance is.
         role: Role,
+        /// The epoch with which it holds the one seat of single-master mode and asks for a lease; else 0.
+        epoch: Epoch,
         /// How far it has applied.
         applied: Vector,
         /// Its oldest open snapshot.
@@ -379,7 +381,7 @@ pub enum Request {
 }
 wire_enum!(Request {
     1 => Hello { peer, cluster },
-    2 => Heartbeat { beat, role, applied, low, lag_us },
+    2 => Heartbeat { beat, role, epoch, applied, low, lag_us },
     3 => Propose(txn),
     4 => Accept { txn, ballot, value, body },
     5 => Prepare { txn, ballot, body },
@@ -421,6 +423,8 @@ pub enum Reply {
     Beat {
         /// The heartbeat's count.
         beat: u64,
+        /// The node grants a lease: [`crate::lease`].
+        lease: bool,
     },
     /// Who holds which seat and which instances are here; sent at once when it changes.
     Topology {
@@ -514,6 +518,16 @@ pub enum Reply {
         older: Vec<FencedTxn>,
         /// Every closing this node has accepted for the seat, so that what they abort is seen.
         closings: Vec<Closing>,
+    },
+    /// The fence is refused for now: the seat's holder has a lease of this node, or may have one of an earlier run
+    /// of it ([`crate::lease`]).
+    Leased {
+        /// The seat.
+        seat: Seat,
+        /// The epoch refused.
+        epoch: Epoch,
+        /// The ballot refused.
+        ballot: Ballot,
     },
     /// The fence is refused: a higher ballot or epoch was promised.
     FenceNack {
@@ -639,7 +653,7 @@ pub enum Reply {
 wire_enum!(Reply {
     1 => Welcome { id, run, membership, zone },
     2 => Refused { reason },
-    3 => Beat { beat },
+    3 => Beat { beat, lease },
     4 => Topology { seats, instances },
     5 => Voted { txn, vote },
     6 => InRecovery { txn, ballot },
@@ -666,6 +680,7 @@ wire_enum!(Reply {
     27 => JoinOk { node, generation, report },
     28 => JoinNack { node, current },
     29 => Base { id, checkpoint },
+    30 => Leased { seat, epoch, ballot },
     40 => DigestIs { id, digest, rows },
 });
 

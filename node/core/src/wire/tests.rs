@@ -23,7 +23,14 @@ fn sample() -> Vec<Request> {
         },
         Request::Propose(txn.clone()),
         Request::Accept { txn: id, ballot, value: Outcome::Commit, body: Some(txn) },
-        Request::Heartbeat { beat: 9, role: Role::Writer, applied: deps.clone(), low: deps, lag_us: 1200 },
+        Request::Heartbeat {
+            beat: 9,
+            role: Role::Writer,
+            epoch: Epoch(3),
+            applied: deps.clone(),
+            low: deps,
+            lag_us: 1200,
+        },
     ]
 }
 
@@ -76,7 +83,7 @@ fn a_refusal_is_read_in_every_version() {
         frame[0] = version;
         assert_eq!(refusal(&Bytes::from(frame)).as_deref(), Some("not you"));
     }
-    assert_eq!(refusal(&encode_frame([&Reply::Beat { beat: 1 }])), None);
+    assert_eq!(refusal(&encode_frame([&Reply::Beat { beat: 1, lease: false }])), None);
     for len in 0..frame.len() {
         assert_eq!(refusal(&frame.slice(..len)), None);
     }

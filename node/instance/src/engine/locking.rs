@@ -4,7 +4,8 @@
 //! transaction, whose proposal could only lose. The feed's thread cannot know which base a transaction has
 //! read, so it leaves key and height in the transaction's cell, and the transaction compares.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use node_core::ids::{Height, Key, Ver};
 use node_core::locks::LockMode;
@@ -76,7 +77,7 @@ impl EngineTxn {
     ) -> Result<Option<RowVersion>, StoreError> {
         self.before_lock()?;
         let waited = self.acquire(key, mode, wait)?;
-        let changes = self.engine.changes.load(std::sync::atomic::Ordering::Acquire);
+        let changes = self.engine.changes.load(Ordering::Acquire);
         let version = match known {
             Some((version, then)) if !waited && then == changes => {
                 self.after_present(key, Some(&version))?;
@@ -85,8 +86,29 @@ impl EngineTxn {
             }
             _ => self.read_newest(key)?,
         };
+        if let Some(version) = &version {
+            self.await_feed(version)?;
+        }
         self.record(key, mode, check, version.as_ref())?;
         Ok(version)
+    }
+
+    /// Returns once the feed has reached a version that was read. Storage may be ahead of it: the same commit may
+    /// have changed a row that the transaction has locked, and the news of that come with the feed.
+    fn await_feed(&mut self, version: &RowVersion) -> Result<(), StoreError> {
+        let (engine, txn) = (&self.engine, version.ver.txn);
+        if engine.snapshots.published().sees(txn) {
+            return Ok(());
+        }
+        let deadline = Instant::now() + engine.config.lease_wait;
+        if !engine.snapshots.wait_to_see(txn, deadline, &self.options.killed) {
+            if self.options.killed.load(Ordering::Relaxed) {
+                return Err(StoreError::Killed);
+            }
+            let reason = "a row is newer than all that this instance has heard of the others' commits".into();
+            return Err(StoreError::Unavailable { reason });
+        }
+        self.alive()
     }
 
     /// Locks a key for a change of it; reads it only if it was not locked before.

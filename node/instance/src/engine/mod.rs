@@ -46,7 +46,7 @@ pub struct EngineConfig {
     pub cache_bytes: usize,
     /// The largest write set of a transaction, as it counts in memory.
     pub write_set_bytes: usize,
-    /// How long a read waits for a writer's lapsed lease.
+    /// How long a read waits for a writer's lapsed lease, or for the feed to reach what it has read from storage.
     pub lease_wait: Duration,
 }
 

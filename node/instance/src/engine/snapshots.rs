@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use node_core::cache::Horizon;
-use node_core::ids::Vector;
-use parking_lot::Mutex;
+use node_core::ids::{TxnId, Vector};
+use parking_lot::{Condvar, Mutex};
+
+/// How often a waiter looks at its kill flag, which nobody announces.
+const KILL_POLL: Duration = Duration::from_millis(50);
 
 /// An open snapshot. It must be given back to [`Snapshots::release`].
 #[derive(Debug)]
@@ -26,6 +31,8 @@ struct Inner {
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     inner: Mutex<Inner>,
+    /// Something has been published.
+    moved: Condvar,
 }
 
 impl Snapshots {
@@ -54,7 +61,21 @@ impl Snapshots {
         if *inner.published != *applied {
             inner.published = Arc::new(applied.clone());
             inner.generation += 1;
+            self.moved.notify_all();
         }
+    }
+
+    /// Waits until a new snapshot sees what the transaction wrote. False: not by then, or killed.
+    pub(super) fn wait_to_see(&self, txn: TxnId, deadline: Instant, killed: &AtomicBool) -> bool {
+        let mut inner = self.inner.lock();
+        while !inner.published.sees(txn) {
+            let now = Instant::now();
+            if now >= deadline || killed.load(Ordering::Relaxed) {
+                return false;
+            }
+            self.moved.wait_until(&mut inner, deadline.min(now + KILL_POLL));
+        }
+        true
     }
 
     /// The same after a reset: storage may not keep what the open snapshots see, so they hold nothing back any more.
@@ -64,6 +85,7 @@ impl Snapshots {
         inner.open.clear();
         inner.published = Arc::new(applied.clone());
         inner.generation += 1;
+        self.moved.notify_all();
     }
 
     /// What a new snapshot would be.

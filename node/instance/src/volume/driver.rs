@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
 use node_core::election::{Election, Parting, WRITER_SEAT};
 use node_core::ids::{Epoch, Seat, StorageId, StreamId, TxnId};
+use node_core::lease::Lease;
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
 use node_storage::carrier::Sender;
@@ -56,13 +57,21 @@ struct Link {
     sender: Sender<Request>,
     zone: String,
     out: BytesMut,
-    /// When the newest answered heartbeat was sent.
+    /// When the newest answered heartbeat was sent, or the connection was made.
     heard: Millis,
     /// Its number.
     beat: u64,
     counted: bool,
     /// The feed was asked for over this connection.
     subscribed: bool,
+}
+
+/// A heartbeat that was sent.
+struct Beat {
+    number: u64,
+    sent: Millis,
+    /// Of the seat that it asked a lease for.
+    epoch: Epoch,
 }
 
 struct Resigning {
@@ -82,9 +91,10 @@ struct Driver {
     blocks: Blocks,
     present: Present,
     links: Vec<Option<Link>>,
+    lease: Lease,
     feed: Option<StorageId>,
     feed_turn: usize,
-    beats: VecDeque<(u64, Millis)>,
+    beats: VecDeque<Beat>,
     beat: u64,
     last_beat: Millis,
     /// When the last turn ended, and since when turns have followed each other without a long pause.
@@ -139,6 +149,7 @@ impl Driver {
             blocks: Blocks::default(),
             present: Present::default(),
             links,
+            lease: Lease::new(config.quorum),
             feed: None,
             feed_turn: usize::from(config.ordinal),
             beats: VecDeque::new(),
@@ -220,6 +231,7 @@ impl Driver {
             }
             self.end_turn();
         }
+        self.thread.lease.set(None);
         for link in self.links.iter().flatten() {
             link.sender.close();
         }
@@ -290,12 +302,15 @@ impl Driver {
                 self.perform(actions);
                 self.last_beat = 0; // greet it with a heartbeat this turn
             }
-            LinkEvent::Down { node, generation } => {
+            LinkEvent::Down { node, generation, connection } => {
                 let index = usize::from(node.0);
                 if self.links[index].as_ref().is_some_and(|link| link.generation == generation) {
+                    self.unlease(node);
                     self.links[index] = None;
                     self.node_gone(node);
                 }
+                // Not before: the storage node lets go of its lease then.
+                drop(connection);
             }
             LinkEvent::Said { node, generation, replies } => {
                 let link = self.links[usize::from(node.0)].as_ref();
@@ -332,7 +347,7 @@ impl Driver {
     fn reply(&mut self, node: StorageId, reply: Reply) {
         let now = self.now();
         match reply {
-            Reply::Beat { beat } => self.heard(node, beat, now),
+            Reply::Beat { beat, lease } => self.heard(node, beat, lease, now),
             Reply::Topology { seats, instances } => self.election.view(node, seats, instances),
             Reply::Index { id, committed, pending, current } => {
                 let own = self.coordinator.stream();
@@ -384,24 +399,27 @@ impl Driver {
         }
     }
 
-    fn heard(&mut self, node: StorageId, beat: u64, now: Millis) {
-        let sent = self.beats.iter().find(|(number, _)| *number == beat).map(|(_, sent)| *sent);
+    fn heard(&mut self, node: StorageId, beat: u64, lease: bool, now: Millis) {
+        let Some(Beat { sent, epoch, .. }) = self.beats.iter().find(|one| one.number == beat) else { return };
         let Some(link) = self.links[usize::from(node.0)].as_mut() else { return };
-        let Some(sent) = sent else { return };
-        link.heard = link.heard.max(sent);
+        link.heard = link.heard.max(*sent);
         link.beat = link.beat.max(beat);
+        if lease {
+            self.lease.granted(node, *epoch, *sent);
+            self.thread.lease.set(self.lease.until());
+        }
         if !link.counted {
             link.counted = true;
             let mut actions = Vec::new();
             self.coordinator.node_up(node, now, &mut actions);
             self.perform(actions);
         }
-        let mut heard: Vec<Millis> = self.links.iter().flatten().map(|link| link.heard).collect();
-        heard.sort_unstable_by(|a, b| b.cmp(a));
-        // A replica campaigns when a write quorum does not hear the writer, and that meets every read quorum.
-        if let Some(at) = heard.get(self.thread.config.quorum.read() - 1) {
-            self.thread.lease.quorum_at.fetch_max(*at, Ordering::AcqRel);
-        }
+    }
+
+    /// The storage node's lease counts no more: its connection is gone, or about to be closed.
+    fn unlease(&mut self, node: StorageId) {
+        self.lease.lost(node);
+        self.thread.lease.set(self.lease.until());
     }
 
     fn feed_items(&mut self, items: &[FeedItem], low: node_core::ids::Vector) {
@@ -538,9 +556,10 @@ impl Driver {
                 Action::Finish(ticket, finish) => self.finish(ticket, finish),
                 Action::Resolved(..) => {}
                 Action::Seated(stream) => {
-                    let now = self.now();
-                    self.thread.lease.quorum_at.fetch_max(now, Ordering::AcqRel);
+                    self.lease.begin(stream.epoch);
+                    self.thread.lease.set(None);
                     self.opening = Some(stream);
+                    self.last_beat = 0; // asks for the lease this turn
                 }
                 Action::TakeFailed { granted, .. } => {
                     self.floor = self.floor.max(granted);
@@ -640,7 +659,9 @@ impl Driver {
         }
         self.last_beat = now.max(1);
         self.beat += 1;
-        self.beats.push_back((self.beat, now));
+        let seated = self.seat.or(self.opening).filter(|_| self.mode() == Mode::SingleMaster);
+        let epoch = seated.map_or(Epoch(0), |stream| stream.epoch);
+        self.beats.push_back(Beat { number: self.beat, sent: now, epoch });
         if self.beats.len() > 64 {
             self.beats.pop_front();
         }
@@ -650,7 +671,7 @@ impl Driver {
         let (applied, low) = (self.follower.applied(), self.follower.low());
         let lag = self.lag_us.filter(|_| self.seat.is_none() || self.mode() == Mode::MultiMaster);
         let lag_us = lag.map_or(0, |us| u32::try_from(us).unwrap_or(u32::MAX));
-        let request = Request::Heartbeat { beat: self.beat, role, applied, low, lag_us };
+        let request = Request::Heartbeat { beat: self.beat, role, epoch, applied, low, lag_us };
         self.perform(vec![Action::Broadcast(request)]);
     }
 
@@ -700,8 +721,10 @@ impl Driver {
         if std::mem::replace(&mut link.subscribed, true) {
             // What an older subscription of this connection still says would be taken for the new one's, and it
             // goes on behind what was left out in between: only a new connection has nothing of it.
-            link.sender.close();
-            self.links[index] = None;
+            self.unlease(node);
+            if let Some(link) = self.links[index].take() {
+                link.sender.close();
+            }
             return self.node_gone(node);
         }
         self.feed = Some(node);

@@ -15,8 +15,8 @@ pub(super) enum LinkEvent {
     Up { node: StorageId, generation: u64, sender: Sender<Request>, zone: String },
     /// The node said something.
     Said { node: StorageId, generation: u64, replies: Vec<Reply> },
-    /// The connection is gone.
-    Down { node: StorageId, generation: u64 },
+    /// The connection is gone; this side of it is closed once this is dropped.
+    Down { node: StorageId, generation: u64, connection: Receiver<Reply> },
 }
 
 /// What links have heard and the thread has not dealt with yet, in frames: then they read no further, and what
@@ -112,7 +112,10 @@ async fn serve(
         }
     }
     if welcomed {
-        events.send(LinkEvent::Down { node, generation }).await.map_err(|_| "stopping")?;
+        events
+            .send(LinkEvent::Down { node, generation, connection: receiver })
+            .await
+            .map_err(|_| "stopping")?;
         return Ok(());
     }
     Err("it hung up before it answered".to_owned())

@@ -307,6 +307,34 @@ fn locking_reads_of_one_transaction_never_show_half_of_another_instances_commit(
     assert!(sums > 0, "not one transaction got through");
 }
 
+/// One row is cached; the other is read from storage, which knows of a commit of both that has not been heard of
+/// here yet.
+#[test]
+fn a_locked_row_that_storage_has_ahead_of_the_feed_waits_for_the_feed() {
+    let (a, b) = pair();
+    let (cached, other) = (key(1), Key::from_static(b"\0\0\0\x02row"));
+    let transfer = |by: i64| {
+        let mut txn = a.begin();
+        for (key, by) in [(&cached, -by), (&other, by)] {
+            let now = txn.get(key, ReadMode::Update).expect("it is free").map_or(100, |row| number(&row));
+            txn.put(key.clone(), Bytes::from((now + by).to_string())).expect("it is free");
+        }
+        txn.commit().expect("nobody else writes");
+    };
+    transfer(0);
+    b.link.deliver();
+    let mut txn = b.begin();
+    assert_eq!(txn.get(&cached, ReadMode::Share), Ok(value("100")));
+    transfer(10);
+    assert!(
+        matches!(txn.get(&other, ReadMode::Share), Err(StoreError::Unavailable { .. })),
+        "it is not told"
+    );
+    let torn = std::thread::spawn(move || txn.get(&other, ReadMode::Share));
+    b.link.deliver();
+    assert!(is_conflict(torn.join().expect("no panic")), "the first row has changed");
+}
+
 fn number(bytes: &Bytes) -> i64 {
     String::from_utf8_lossy(bytes).parse().expect("a number")
 }

@@ -158,6 +158,7 @@ impl Node {
         let mut actions = Vec::new();
         let mut rows = Latest { recent: &live.recent, rows: &self.rows };
         live.acceptor = begin.acceptor(quorum, &mut rows, &mut actions);
+        self.note_writer();
         for action in actions {
             if let AcceptorAction::Feed(items) = action {
                 self.feed(items, context);

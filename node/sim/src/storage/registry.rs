@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use node_core::ids::{RunId, Vector};
+use node_core::ids::{Epoch, RunId, Vector};
+use node_core::lease::Vigil;
 use node_core::wire::{InstanceInfo, Peer, Reply, Role, SeatInfo};
 
 use super::Node;
@@ -40,11 +41,34 @@ pub(crate) struct Registry {
     started: Micros,
     low: Vector,
     told: Option<(Standing, Micros)>,
+    vigil: Vigil,
+}
+
+/// What a heartbeat says.
+pub(crate) struct Said {
+    pub(crate) role: Role,
+    pub(crate) epoch: Epoch,
+    pub(crate) applied: Vector,
+    pub(crate) low: Vector,
+}
+
+/// What a heartbeat leads to.
+pub(crate) struct Heard {
+    /// Others should hear of it at once.
+    pub(crate) news: bool,
+    pub(crate) lease: bool,
 }
 
 impl Registry {
-    pub(crate) fn new(now: Micros) -> Registry {
-        Registry { entries: BTreeMap::new(), started: now, low: Vector::new(), told: None }
+    pub(crate) fn new(now: Micros, first: bool) -> Registry {
+        let vigil = Vigil::new(now / MS, first);
+        Registry { entries: BTreeMap::new(), started: now, low: Vector::new(), told: None, vigil }
+    }
+    pub(crate) fn writer_epoch(&mut self, epoch: Epoch) {
+        self.vigil.newest(epoch);
+    }
+    pub(crate) fn admits(&mut self, run: RunId, epoch: Epoch, now: Micros) -> bool {
+        self.vigil.admits(run, epoch, now / MS)
     }
     /// An instance has connected. False if it has a newer connection.
     pub(crate) fn connected(&mut self, peer: Peer, from: Address, generation: u64, now: Micros) -> bool {
@@ -76,31 +100,27 @@ impl Registry {
     pub(crate) fn current(&self, run: u64, generation: u64) -> bool {
         self.entries.get(&run).is_some_and(|entry| entry.generation == Some(generation))
     }
-    /// A heartbeat: whether others should hear of it at once; `None` if it is of no connection.
-    pub(crate) fn heard(
-        &mut self,
-        run: u64,
-        generation: u64,
-        role: Role,
-        applied: Vector,
-        low: Vector,
-        now: Micros,
-    ) -> Option<bool> {
+    /// A heartbeat; `None` if it is of no connection.
+    pub(crate) fn heard(&mut self, run: u64, generation: u64, said: Said, now: Micros) -> Option<Heard> {
+        let Said { role, epoch, applied, low } = said;
         let entry = self.entries.get_mut(&run).filter(|entry| entry.generation == Some(generation))?;
         let news = entry.role != role || now - entry.heard >= TALKING;
         entry.role = role;
         entry.applied = applied;
         entry.low = Some(low);
         entry.heard = now;
-        Some(news)
+        Some(Heard { news, lease: self.vigil.heartbeat(RunId(run), epoch, now / MS) })
     }
-    /// A connection is gone. True if it was the present one.
-    pub(crate) fn disconnected(&mut self, run: u64, generation: u64, now: Micros) -> bool {
+    /// A connection is gone; `ended`: the instance closed it, or is gone. True if it was the present one.
+    pub(crate) fn disconnected(&mut self, run: u64, generation: u64, ended: bool, now: Micros) -> bool {
         let found = self.entries.get_mut(&run).filter(|entry| entry.generation == Some(generation));
         let Some(entry) = found else { return false };
         entry.generation = None;
         entry.at = None;
         entry.heard = now;
+        if ended {
+            self.vigil.ended(RunId(run));
+        }
         true
     }
     pub(crate) fn subscribed(&mut self, run: u64, at: Vector) {

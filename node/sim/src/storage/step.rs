@@ -2,7 +2,9 @@
 
 use node_core::acceptor::{Action, Record};
 use node_core::catch_up;
-use node_core::ids::{Outcome, TxnId};
+use node_core::election::WRITER_SEAT;
+use node_core::ids::{Epoch, Outcome, TxnId};
+use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Reply, Request, Wire};
 
 use super::join::Joining;
@@ -69,7 +71,7 @@ impl Node {
         context: &mut Context,
     ) {
         let to = Some((from.place, generation));
-        let member = self.is_member();
+        let (member, single) = (self.is_member(), self.quorum.mode() == Mode::SingleMaster);
         let Some(live) = &mut self.live else { return };
         match request {
             Request::Status { settled, .. } => {
@@ -101,7 +103,16 @@ impl Node {
                     self.handle(to, request, outgoing, context);
                 }
             }
-            request if member && !live.log_failed => self.handle(to, request, outgoing, context),
+            request if member && !live.log_failed => {
+                if let Request::Fence { seat: seat @ WRITER_SEAT, epoch, run, ballot } = request
+                    && single
+                    && !live.registry.admits(run, epoch, context.now)
+                {
+                    let (reply, under) = (Reply::Leased { seat, epoch, ballot }, self.generations());
+                    return outgoing.push(Outgoing { to: from.place, generation, under, reply });
+                }
+                self.handle(to, request, outgoing, context);
+            }
             request => {
                 if let Some(txn) = subject(&request) {
                     let reply = Reply::Unable { txn, reason: "the disk is full, or lost".to_owned() };
@@ -109,6 +120,13 @@ impl Node {
                 }
             }
         }
+    }
+
+    pub(super) fn note_writer(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let seats = live.acceptor.seats();
+        let epoch = seats.iter().find(|info| info.seat == WRITER_SEAT).map_or(Epoch(0), |info| info.epoch);
+        live.registry.writer_epoch(epoch);
     }
 
     pub(super) fn handle(
@@ -119,6 +137,7 @@ impl Node {
         context: &mut Context,
     ) {
         let Some(live) = &mut self.live else { return };
+        let fence = matches!(request, Request::Fence { .. });
         let mut actions = Vec::new();
         let mut rows = Latest { recent: &live.recent, rows: &self.rows };
         live.acceptor.handle(request, &mut rows, &mut actions);
@@ -142,6 +161,9 @@ impl Node {
                 // Every reply says under which generations it was given.
                 Action::GenerationsChanged => {}
             }
+        }
+        if fence || seats_changed {
+            self.note_writer();
         }
         if seats_changed {
             self.tell_topology(context);

@@ -1,6 +1,7 @@
 //! What goes wrong, and when.
 
 use super::{LOOK, World};
+use crate::context::Context;
 use crate::net::{Event, MS, Place};
 
 impl World {
@@ -141,8 +142,16 @@ impl World {
         let connections = instance.connections();
         let all = self.context.random.chance(20);
         let pick = self.some_node();
+        // A storage node that gives a connection up, or something between the two that does.
+        let unnoticed = self.context.random.chance(30);
         for (node, generation) in connections.into_iter().filter(|(node, _)| all || *node == pick) {
-            self.hang_up(index, node, generation);
+            let mut at = self.context.now;
+            if unnoticed {
+                self.context.net.schedule(at, Event::NodeHungUp { node, generation, ended: false });
+                at += self.context.random.between(1, 1_500) * MS;
+            }
+            let Context { net, random, .. } = &mut self.context;
+            net.hang_up(index, node, generation, at, random);
         }
     }
 

@@ -92,7 +92,7 @@ impl World {
         let Some(instance) = &self.instances[index] else { return };
         for (node, generation) in instance.connections().into_iter().filter(|(node, _)| nodes.contains(node))
         {
-            self.context.net.schedule(self.context.now, Event::NodeHungUp { node, generation });
+            self.context.net.schedule(self.context.now, Event::NodeHungUp { node, generation, ended: false });
         }
     }
     /// How many transactions have been acknowledged.

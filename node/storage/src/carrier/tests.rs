@@ -25,8 +25,8 @@ async fn messages_queued_together_arrive_together_and_in_order() {
     sender.send_all([&hello("a"), &hello("b")]).expect("the connection is open");
     let got = server.receiver.recv_ready().await.expect("no error").expect("not closed");
     assert_eq!(got, vec![hello("a"), hello("b")]);
-    server.sender.send(&Reply::Beat { beat: 5 }).expect("the connection is open");
-    assert_eq!(replies.recv().await.expect("no error"), Some(vec![Reply::Beat { beat: 5 }]));
+    server.sender.send(&Reply::Beat { beat: 5, lease: false }).expect("the connection is open");
+    assert_eq!(replies.recv().await.expect("no error"), Some(vec![Reply::Beat { beat: 5, lease: false }]));
 }
 
 #[tokio::test]

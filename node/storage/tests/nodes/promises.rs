@@ -247,8 +247,9 @@ async fn heartbeats_are_answered_and_instances_are_told_about_each_other() {
     let dir = tempfile::tempdir().expect("temp dir");
     let (nodes, _) = volume(dir.path()).await;
     let mut first = Client::connect(&nodes[0]).await;
-    first.send(Request::Heartbeat { beat: 9, role: Role::Writer, applied: at(3), low: at(2), lag_us: 0 });
-    first.expect("beat", |reply| (*reply == Reply::Beat { beat: 9 }).then_some(())).await;
+    let (role, epoch) = (Role::Writer, Epoch(0));
+    first.send(Request::Heartbeat { beat: 9, role, epoch, applied: at(3), low: at(2), lag_us: 0 });
+    first.expect("beat", |reply| (*reply == Reply::Beat { beat: 9, lease: false }).then_some(())).await;
     first
         .expect("topology", |reply| match reply {
             Reply::Topology { instances, .. } => instances

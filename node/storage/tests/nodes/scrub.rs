@@ -103,7 +103,8 @@ async fn a_flipped_bit_in_a_file_of_rows_is_found_and_the_node_comes_back_with_a
     let error = ended.expect("no panic").expect_err("it says why");
     assert!(matches!(error, StorageError::RowsDamaged { .. }), "{error:?}");
     let said = error.to_string();
-    assert!(said.contains("checksum of") && said.contains("rebuilt from its peers"), "{said}");
+    // A compaction may come upon it before the scrub does, and says so in its own words.
+    assert!(said.to_lowercase().contains("checksum") && said.contains("rebuilt from its peers"), "{said}");
 
     // The others are there: it comes back with their rows.
     let mut node = Node::start_with(dir.path(), 2, &addresses, FAST).await;
