@@ -16,18 +16,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=20 peer_rounds=5 subjects=single,multi,galera output=bench/failover.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --rounds) rounds=$2; shift 2 ;;
-    --peer-rounds) peer_rounds=$2; shift 2 ;;
-    --subjects) subjects=$2; shift 2 ;;
-    --output) output=$2; shift 2 ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
-  esac
-done
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
+options "rounds peer-rounds subjects output" "$@"
 results=$work/results.tsv
 : >"$results"
 measure=$release/examples/failover

@@ -1,6 +1,23 @@
-# shellcheck shell=bash
-# What the benchmarks share: a working directory, servers that are stopped by their process ids, MariaDB alone and a
-# three-node Galera. Sourced, after `set -euo pipefail`, from the repository's root.
+# shellcheck shell=bash disable=SC2034
+# What the benchmarks share: options, a working directory, servers that are stopped by their process ids, MariaDB alone
+# and a three-node Galera. Sourced, after `set -euo pipefail`, from the repository's root.
+
+# options "NAME..." ARGUMENT...: sets the variable NAME from --NAME VALUE (some-name from --some-name: some_name);
+# --help prints the comment at the head of the script.
+options() {
+  local names=" $1 " name; shift
+  while [ $# -gt 0 ]; do
+    name=${1#--}
+    case $1 in
+      -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+      --*) [[ $names == *" $name "* ]] || { echo "unknown argument $1; see --help" >&2; exit 2; } ;;
+      *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
+    esac
+    [ $# -ge 2 ] || { echo "$1 needs a value; see --help" >&2; exit 2; }
+    printf -v "${name//-/_}" %s "$2"
+    shift 2
+  done
+}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/borealis-bench.XXXXXX")
 # Galera's rsync transfer does not work as root, and a server should not run as root anyway.
@@ -32,6 +49,20 @@ stop_servers() {
   for pid in "${pids[@]:-}"; do [ -z "$pid" ] || wait "$pid" 2>/dev/null || true; done
   pids=()
 }
+
+# cluster_of DIR: sets, of the playground in that directory, ports (comma separated: the cluster endpoint, or every
+# instance), user, password, database and prefix, with which the names of its storage nodes begin.
+cluster_of() {
+  read -r ports user password database prefix < <("$node" playground status --data-dir "$1" -o json | python3 -c '
+import json, sys
+status = json.load(sys.stdin); has = status["credentials"]
+ports = [status["cluster"]["port"]] if status["cluster"] else [one["port"] for one in status["instances"]]
+prefix = status["storage"][0]["name"].rsplit("-", 1)[0]
+print(",".join(map(str, ports)), has["user"], has["password"], has["database"], prefix)')
+}
+
+# volume STATEMENT, through the first port of cluster_of.
+volume() { MYSQL_PWD=$password mariadb -N -h 127.0.0.1 -P "${ports%%,*}" -u "$user" "$database" -e "$1"; }
 
 free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
 

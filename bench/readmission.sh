@@ -13,18 +13,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rows=250000 threads=8 modes=single-master,multi-master output=bench/readmission.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --rows) rows=$2; shift 2 ;;
-    --threads) threads=$2; shift 2 ;;
-    --modes) modes=$2; shift 2 ;;
-    --output) output=$2; shift 2 ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
-  esac
-done
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
+options "rows threads modes output" "$@"
 need sysbench sysbench
 need mariadb mariadb-client
 results=$work/results.tsv
@@ -45,9 +36,7 @@ more_load() {
   done
 }
 count_rows() {
-  local table; for table in 1 2 3 4; do
-    MYSQL_PWD=$password mariadb -h127.0.0.1 -P"${ports%%,*}" -u"$user" -N "$database" -e "SELECT COUNT(*) FROM sbtest$table"
-  done | awk '{ all += $1 } END { print all }'
+  local table; for table in 1 2 3 4; do volume "SELECT COUNT(*) FROM sbtest$table"; done | awk '{ all += $1 } END { print all }'
 }
 lose_disk() { # NAME: its line of the results
   local name=$1 begin=$(($(seconds_of_load) + 1)) said
@@ -66,12 +55,7 @@ lose_disk() { # NAME: its line of the results
 measure() {
   mode=$1 data=$work/playground
   "$node" playground up -f "examples/$mode.yaml" --data-dir "$data" --port 0 --detach >/dev/null
-  local prefix
-  read -r ports user password database prefix < <("$node" playground status --data-dir "$data" -o json | python3 -c '
-import json, sys
-s = json.load(sys.stdin); c = s["credentials"]
-ports = [s["cluster"]["port"]] if s["cluster"] else [i["port"] for i in s["instances"]]
-print(",".join(map(str, ports)), c["user"], c["password"], c["database"], s["storage"][0]["name"].rsplit("-", 1)[0])')
+  cluster_of "$data"
   local common=(--db-driver=mysql --mysql-host=127.0.0.1 --mysql-user="$user" --mysql-password="$password"
     --mysql-db="$database" --tables=4 --table-size="$rows" --auto-inc=off)
   say "$mode: filling four tables of $rows rows"
@@ -113,7 +97,7 @@ print("# Readmission\n")
 print(f"Four tables of {int(rows):,} rows; sysbench's update_index with {threads} threads throughout, through the cluster endpoint or on all")
 print("three writers. No statement failed and no row was missing. *Voted again after*: from when the node asks to be readmitted with")
 print("its empty disk to its first vote. Made by `bench/readmission.sh`; everything shares this machine.\n")
-print("| mode | disk lost | size of a copy | voted again after | copied | | writes/s meanwhile | slowest second |")
+print("| mode | disk lost | size of a copy | voted again after | copied | speed | writes/s meanwhile | slowest second |")
 print("|---|---|---:|---:|---:|---:|---:|---:|")
 for _, mode, quiet, both, rates in (line for line in lines if line[0] == "load"):
     rates = [float(rate) for rate in rates.split(",")]

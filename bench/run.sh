@@ -16,21 +16,9 @@ cd "$(dirname "$0")/.."
 
 seconds=10 threads=8 rows=10000 rounds=3 subjects=single,multi,mariadb,galera output=bench/results.md
 tests=oltp_point_select,oltp_update_index,oltp_insert,oltp_write_only,oltp_read_write
-while [ $# -gt 0 ]; do
-  case $1 in
-    --seconds) seconds=$2; shift 2 ;;
-    --threads) threads=$2; shift 2 ;;
-    --rows) rows=$2; shift 2 ;;
-    --rounds) rounds=$2; shift 2 ;;
-    --subjects) subjects=$2; shift 2 ;;
-    --tests) tests=$2; shift 2 ;;
-    --output) output=$2; shift 2 ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
-  esac
-done
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
+options "seconds threads rows rounds subjects output tests" "$@"
 need sysbench sysbench
 need mariadb mariadb-client
 results=$work/results.tsv rest=$work/rest.tsv
@@ -69,14 +57,14 @@ load() {
 }
 
 borealis() { # borealis SUBJECT MANIFEST
-  local data=$work/playground ready status ports user password processes
+  local data=$work/playground ready status processes
   ready=$("$node" playground up -f "$2" --data-dir "$data" --port 0 --detach | sed -n 's/^Ready after \([0-9.]*\) s.*/\1/p')
   status=$("$node" playground status --data-dir "$data" -o json)
-  # Ports and process ids, and what every process takes before there is any load.
-  read -r ports user password processes < <(python3 - "$status" "$1" "$ready" "$rest" <<'P'
+  cluster_of "$data"
+  # Process ids, and what every process takes before there is any load.
+  processes=$(python3 - "$status" "$1" "$ready" "$rest" <<'P'
 import json, statistics, sys
 status, subject, ready, rest = json.loads(sys.argv[1]), *sys.argv[2:]
-ports = [status["cluster"]["port"]] if status["cluster"] else [one["port"] for one in status["instances"]]
 pids = {kind: [one["pid"] for one in status[kind]] for kind in ("instances", "storage")}
 def field(pid, name):
     return next(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if line.startswith(name + ":"))
@@ -84,7 +72,7 @@ memory = [statistics.median(field(pid, "VmRSS") for pid in pids[kind]) / 1024 fo
 print(subject, ready, *(f"{one:.0f}" for one in memory), sep="\t", file=open(rest, "a"))
 # The endpoints are in the process that started the others, so its time counts too.
 everything = pids["instances"] + pids["storage"] + [field(pids["instances"][0], "PPid")]
-print(",".join(map(str, ports)), status["credentials"]["user"], status["credentials"]["password"], *everything)
+print(*everything)
 P
 )
   # shellcheck disable=SC2086
