@@ -29,6 +29,8 @@ pub(crate) enum FaultKind {
     PauseStorage,
     /// A storage node loses its network to everybody.
     CutStorage,
+    /// A storage node is killed and its disk lost for good; if another has not got over a fault yet, only killed.
+    LoseDisk,
     /// All storage nodes of a zone are killed, paused or cut off.
     Zone,
     /// So many storage nodes are killed or paused that no quorum is left, for a few seconds.
@@ -50,6 +52,7 @@ impl FaultKind {
             FaultKind::StopStorage => "stop-storage",
             FaultKind::PauseStorage => "pause-storage",
             FaultKind::CutStorage => "cut-storage",
+            FaultKind::LoseDisk => "lose-disk",
             FaultKind::Zone => "zone",
             FaultKind::Quorum => "quorum",
             FaultKind::All => "all",
@@ -80,6 +83,8 @@ pub(crate) enum Deed {
     Kill,
     /// Stopped in order, then started.
     Stop,
+    /// Killed, its disk removed, then started.
+    LoseDisk,
     /// Frozen, then let go.
     Pause,
     /// Cut off in silence, then healed.
@@ -164,6 +169,7 @@ impl Plan {
             FaultKind::KillInstance | FaultKind::KillStorage | FaultKind::All => Deed::Kill,
             FaultKind::StopInstance | FaultKind::StopStorage => Deed::Stop,
             FaultKind::PauseInstance | FaultKind::PauseStorage => Deed::Pause,
+            FaultKind::LoseDisk => Deed::LoseDisk,
             FaultKind::CutInstance | FaultKind::CutPartly | FaultKind::CutStorage => cut,
             // Where nothing else may pause or cut, neither may these.
             FaultKind::Zone | FaultKind::Quorum if !self.kinds.iter().any(|kind| kind.cuts_or_pauses()) => {
@@ -198,7 +204,8 @@ impl Plan {
             FaultKind::KillStorage
             | FaultKind::StopStorage
             | FaultKind::PauseStorage
-            | FaultKind::CutStorage => Victims::Named(self.storage(1)),
+            | FaultKind::CutStorage
+            | FaultKind::LoseDisk => Victims::Named(self.storage(1)),
         };
         Strike { kind, deed, victims }
     }

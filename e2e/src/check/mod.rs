@@ -113,7 +113,11 @@ fn playground(args: &PlaygroundArgs) -> Result<bool, CheckError> {
         Some(node) => node.clone(),
         None => sibling("borealis-node")?,
     };
-    let kinds = chosen(&args.run, FaultKind::value_variants());
+    // Nobody loses a disk of a playground of their own without asking for it.
+    let possible = FaultKind::value_variants().iter().copied();
+    let possible: Vec<FaultKind> =
+        possible.filter(|kind| args.data_dir.is_none() || *kind != FaultKind::LoseDisk).collect();
+    let kinds = chosen(&args.run, &possible);
     let playground = match &args.data_dir {
         Some(data) => Playground::attach(&node, data),
         None => Playground::start(&Form {

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! Ask ─ a write quorum reports ─▶ Base ─▶ Copy rows ─▶ Settle ─ all that was reported is known ─▶ Persist ─▶ member
-//!  ▲                               │        │            │
+//!  ▲                               │                     │
 //!  └───────── the peer is gone, or no answer in time ────┘
 //! ```
+//!
+//! Rows may come from several members: every block is as of some moment after the state that the copy began with, and
+//! what was decided since is followed. So a member that goes away costs a block, not the copy.
 //!
 //! From `Base` on the acceptor follows the volume as any node that missed something does ([`crate::catch_up`]); the
 //! rows take what is decided and what is copied in any order, since a version never replaces a higher one. Nothing
@@ -29,6 +32,8 @@ use crate::wire::{Block, Membership, ReadBlock, Reply, Request, RowVersions};
 /// How often time passes for a disk that joins.
 pub const TICK_MS: Millis = 10;
 const ASK_AGAIN_MS: Millis = 500;
+/// After a member has refused rows: it has too much to do, or has just begun.
+const REFUSED_PAUSE_MS: Millis = 100;
 /// A reported transaction is left alone for this long: its own writer normally decides it.
 const RESOLVE_PATIENCE_MS: Millis = 50;
 const RESOLVE_AGAIN_MS: Millis = 200;
@@ -71,7 +76,7 @@ impl Begin {
     }
 }
 
-/// Why a copy begins again, with another member if there is one.
+/// Why another member is asked, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setback {
     /// The member has not answered in time.
@@ -123,8 +128,10 @@ pub enum Action {
         /// As which disk.
         generation: Generation,
     },
-    /// Something went wrong; for the log.
+    /// The copy begins again; for the log.
     Again(Setback),
+    /// The copy goes on with another member; for the log.
+    Elsewhere(Setback),
     /// A transaction that was reported as undecided is decided; for the log.
     Resolved(TxnId, Outcome),
 }
@@ -134,12 +141,24 @@ enum Stage {
     Ask,
     /// Waiting for a state to begin from; from nobody while no reporter is there.
     Base { source: Option<(StorageId, u64)>, until: Millis },
-    /// Copying rows; one question at a time.
-    Copy { from: StorageId, id: u64, base: Vector, reach: Vector, until: Millis },
+    /// Copying rows; one question at a time. Nobody is asked for a moment after a refusal, and while no member is
+    /// there.
+    Copy { source: Option<(StorageId, u64)>, rows: Copying, until: Millis },
     /// Everything is copied; waiting until all that was reported is known.
     Settle { reach: Vector, until: Millis },
     /// Nothing more is taken until the rows are durable.
     Persist { ordered: Vector },
+}
+
+/// How far a copy of rows is.
+#[derive(Clone)]
+struct Copying {
+    /// The first key that is not copied.
+    start: Key,
+    /// Where the state that it began with is.
+    base: Vector,
+    /// Where the blocks are, together.
+    reach: Vector,
 }
 
 /// What a disk that joins sees of the node it is in.
@@ -226,8 +245,11 @@ impl Join {
                 format!("asking storage node {} for a copy", from.0)
             }
             Stage::Base { source: None, .. } => "no member that has reported what exists is there".to_owned(),
-            Stage::Copy { from, .. } => {
+            Stage::Copy { source: Some((from, _)), .. } => {
                 format!("copying from storage node {}, {mebibytes} MiB so far", from.0)
+            }
+            Stage::Copy { source: None, .. } => {
+                format!("waiting for a member to copy from, {mebibytes} MiB so far")
             }
             Stage::Settle { .. } => "waiting until all that was under way is decided".to_owned(),
             Stage::Persist { .. } => format!("making {mebibytes} MiB durable"),
@@ -241,8 +263,14 @@ impl Join {
         self.grant(wishes, around.peers, out);
         match &self.stage {
             Stage::Ask => self.ask(around.peers, now, out),
-            Stage::Base { until, .. } | Stage::Copy { until, .. } if *until <= now => {
+            Stage::Base { until, .. } if *until <= now => {
                 self.again(Setback::NoAnswer, around.peers, now, out);
+            }
+            Stage::Copy { source, until, .. } if *until <= now => {
+                if source.is_some() {
+                    out.push(Action::Elsewhere(Setback::NoAnswer));
+                }
+                self.copy_on(around.peers, now, out);
             }
             Stage::Settle { until, .. } if *until <= now => {
                 self.again(Setback::Undecided, around.peers, now, out);
@@ -286,8 +314,11 @@ impl Join {
                 None
             }
             Reply::ReadRefused { id, reason } => {
-                if matches!(&self.stage, Stage::Copy { id: asked, .. } if *asked == id) {
-                    self.again(Setback::Refused(reason), peers, now, out);
+                if let Stage::Copy { source, until, .. } = &mut self.stage
+                    && source.take_if(|(_, asked)| *asked == id).is_some()
+                {
+                    *until = now + REFUSED_PAUSE_MS;
+                    out.push(Action::Elsewhere(Setback::Refused(reason)));
                 }
                 None
             }
@@ -316,13 +347,15 @@ impl Join {
         let mut wishes = Vec::new();
         self.coordinator.node_down(peer, now, &mut wishes);
         self.grant(wishes, peers, out);
-        let from = match &self.stage {
-            Stage::Base { source, .. } => source.map(|(from, _)| from),
-            Stage::Copy { from, .. } => Some(*from),
-            Stage::Ask | Stage::Settle { .. } | Stage::Persist { .. } => None,
-        };
-        if from == Some(peer) {
-            self.again(Setback::PeerGone, peers, now, out);
+        match &self.stage {
+            Stage::Base { source: Some((from, _)), .. } if *from == peer => {
+                self.again(Setback::PeerGone, peers, now, out);
+            }
+            Stage::Copy { source: Some((from, _)), .. } if *from == peer => {
+                out.push(Action::Elsewhere(Setback::PeerGone));
+                self.copy_on(peers, now, out);
+            }
+            _ => {}
         }
     }
 
@@ -380,21 +413,24 @@ impl Join {
     }
 
     fn choose_source(&mut self, peers: &CatchUp, now: Millis, out: &mut Vec<Action>) {
-        let members = peers.members();
-        let usable: Vec<StorageId> = self.joiner.reporters().filter(|node| members.contains(node)).collect();
-        self.tries += 1;
-        // At first the one that is furthest; if that leads nowhere, another one.
-        let chosen = match self.tries {
-            1 => peers.furthest(&usable),
-            tries => usable.get(tries % usable.len().max(1)).copied(),
-        };
-        let Some(from) = chosen else {
+        let Some(from) = self.next_source(peers) else {
             self.stage = Stage::Base { source: None, until: now + ASK_AGAIN_MS };
             return;
         };
         let id = self.next_id();
         self.stage = Stage::Base { source: Some((from, id)), until: now + self.limits.answer_ms };
         out.push(Action::Send(from, Request::Base { id }));
+    }
+
+    /// At first the member that is furthest; if that leads nowhere, another one.
+    fn next_source(&mut self, peers: &CatchUp) -> Option<StorageId> {
+        let members = peers.members();
+        let usable: Vec<StorageId> = self.joiner.reporters().filter(|node| members.contains(node)).collect();
+        self.tries += 1;
+        match self.tries {
+            1 => peers.furthest(&usable),
+            tries => usable.get(tries % usable.len().max(1)).copied(),
+        }
     }
 
     // ---- Base and Copy ----
@@ -418,45 +454,51 @@ impl Join {
         let reported = self.joiner.decided();
         out.extend(reported.map(|(txn, outcome, body)| Action::Take(Request::Decide { txn, outcome, body })));
         self.bytes = 0;
-        self.next_block(peer, Key::new(), base, Vector::new(), now, out);
+        self.next_block(peer, Copying { start: Key::new(), base, reach: Vector::new() }, now, out);
     }
 
-    fn next_block(
-        &mut self,
-        from: StorageId,
-        start: Key,
-        base: Vector,
-        reach: Vector,
-        now: Millis,
-        out: &mut Vec<Action>,
-    ) {
+    /// The rows that are still missing, from another member.
+    fn copy_on(&mut self, peers: &CatchUp, now: Millis, out: &mut Vec<Action>) {
+        let next = self.next_source(peers);
+        let Stage::Copy { source, rows, until } = &mut self.stage else { return };
+        match next {
+            Some(from) => {
+                let rows = rows.clone();
+                self.next_block(from, rows, now, out);
+            }
+            None => (*source, *until) = (None, now + ASK_AGAIN_MS),
+        }
+    }
+
+    fn next_block(&mut self, from: StorageId, rows: Copying, now: Millis, out: &mut Vec<Action>) {
         let id = self.next_id();
         let read = ReadBlock {
             id,
-            start,
+            start: rows.start.clone(),
             end: None,
             reverse: false,
             bytes_max: self.limits.block_bytes,
-            // Only the newest versions: older snapshots are read elsewhere.
-            from: base.clone(),
-            at_least: base.clone(),
+            // Older snapshots are read elsewhere; what they see is gone soon wherever there are writes.
+            from: Vector::new(),
+            newest: true,
+            at_least: rows.base.clone(),
         };
         out.push(Action::Send(from, Request::Read(read)));
-        self.stage = Stage::Copy { from, id, base, reach, until: now + self.limits.answer_ms };
+        self.stage = Stage::Copy { source: Some((from, id)), rows, until: now + self.limits.answer_ms };
     }
 
     fn copied(&mut self, block: Block, now: Millis, out: &mut Vec<Action>) {
-        let Stage::Copy { from, id, base, reach, .. } = &self.stage else { return };
+        let Stage::Copy { source: Some((from, id)), rows, .. } = &self.stage else { return };
         if *id != block.id {
             return;
         }
-        let (from, base, mut reach) = (*from, base.clone(), reach.clone());
-        reach.join(&block.at);
+        let (from, mut rows) = (*from, rows.clone());
+        rows.reach.join(&block.at);
         self.bytes += block.rows.iter().map(size).sum::<u64>();
         out.push(Action::Copy(block.rows));
         match block.end {
-            Some(next) => self.next_block(from, next, base, reach, now, out),
-            None => self.stage = Stage::Settle { reach, until: now + self.limits.settle_ms },
+            Some(next) => self.next_block(from, Copying { start: next, ..rows }, now, out),
+            None => self.stage = Stage::Settle { reach: rows.reach, until: now + self.limits.settle_ms },
         }
     }
 

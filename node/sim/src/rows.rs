@@ -175,7 +175,11 @@ impl RowStore {
                 }
                 break;
             }
-            let row = RowVersions { key: key.clone(), versions: self.versions(key, newest, &request.from) };
+            let versions = match request.newest {
+                true => vec![newest.clone()],
+                false => self.versions(key, newest, &request.from),
+            };
+            let row = RowVersions { key: key.clone(), versions };
             bytes += key.len() + 16 * row.versions.len();
             bytes += row
                 .versions

@@ -330,7 +330,7 @@ impl Node {
             Request::Read(read) => {
                 if !member {
                     self.refuse(from, generation, read.id, "not a member of the volume", context);
-                } else if !read.from.is_empty() && !read.from.covers(&live.low) {
+                } else if !read.newest && !read.from.is_empty() && !read.from.covers(&live.low) {
                     self.refuse(
                         from,
                         generation,
@@ -447,7 +447,7 @@ impl Node {
 
     /// As of the rows now: versions may have been removed while the read waited, or before a restart.
     fn answer_read(&self, from: Address, generation: u64, request: &ReadBlock, context: &mut Context) {
-        if !request.from.covers(self.rows.complete_from()) {
+        if !request.newest && !request.from.covers(self.rows.complete_from()) {
             return self.refuse(
                 from,
                 generation,

@@ -117,6 +117,7 @@ impl Driver {
                 Action::Again(why) => {
                     tracing::warn!(%why, "beginning again with another member");
                 }
+                Action::Elsewhere(why) => tracing::warn!(%why, "copying on from another member"),
                 Action::Resolved(txn, outcome) => {
                     tracing::info!(%txn, ?outcome, "an undecided transaction is resolved");
                 }

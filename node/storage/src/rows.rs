@@ -260,7 +260,7 @@ impl RowStore {
     pub fn read_block(&self, request: &ReadBlock) -> Result<Block, RowsError> {
         let snapshot = self.db.snapshot();
         let at = self.applied_in(&snapshot)?;
-        if !request.from.covers(&self.complete_from(&snapshot)?) {
+        if !request.newest && !request.from.covers(&self.complete_from(&snapshot)?) {
             return Err(RowsError::TooOld);
         }
         let limit = (request.bytes_max as usize).min(BLOCK_BYTES_MAX);
@@ -291,7 +291,10 @@ impl RowStore {
                 break;
             }
             let newest: RowVersion = decode("row", &value)?;
-            let row = self.versions(&snapshot, key, newest, &request.from)?;
+            let row = match request.newest {
+                true => RowVersions { key, versions: vec![newest] },
+                false => self.versions(&snapshot, key, newest, &request.from)?,
+            };
             bytes += row_bytes(&row);
             block.rows.push(row);
         }

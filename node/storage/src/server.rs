@@ -188,7 +188,7 @@ fn answer(
         Request::Read(read) => {
             if !shared.is_member() {
                 refuse(connection, read.id, "the storage node is not a member of the volume");
-            } else if !read.from.is_empty() && !read.from.covers(&shared.low.lock()) {
+            } else if !read.newest && !read.from.is_empty() && !read.from.covers(&shared.low.lock()) {
                 refuse(connection, read.id, "the snapshot is older than what the storage node keeps");
             } else if shared.reads.read(connection.clone(), read, Instant::now()) {
                 shared.rows_queue.hurry();

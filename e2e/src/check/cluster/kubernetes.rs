@@ -152,8 +152,10 @@ impl Cluster for Kubernetes {
         let manner: &[&str] = match strike.deed {
             Deed::Kill => &["--grace-period=0", "--force"],
             Deed::Stop => &[],
-            Deed::Pause | Deed::Cut | Deed::CutRefusing | Deed::CutOneWay => {
-                return Err(ClusterError::State { what: "a way to pause or cut off a pod".into() });
+            Deed::Pause | Deed::Cut | Deed::CutRefusing | Deed::CutOneWay | Deed::LoseDisk => {
+                return Err(ClusterError::State {
+                    what: "a way to pause or cut off a pod, or lose its disk".into(),
+                });
             }
         };
         let names: Vec<&str> = met.iter().map(String::as_str).collect();

@@ -118,6 +118,16 @@ impl Playground {
         run_all(names.iter().map(|name| self.command(&[verb, name])).collect())
     }
 
+    /// Kills storage nodes and removes what they have stored, if all the others have all of it.
+    fn lose_disks(&self, names: &[String]) -> Result<(), ClusterError> {
+        let whole = all(&self.state()?, "storage").all(|one| one["state"] == "ready");
+        self.each("kill", names)?;
+        for path in names.iter().filter(|_| whole).map(|name| self.data.join("storage").join(name)) {
+            std::fs::remove_dir_all(&path).map_err(|source| ClusterError::Write { path, source })?;
+        }
+        Ok(())
+    }
+
     fn writer(&self) -> Result<String, ClusterError> {
         let state = self.state()?;
         let found = all(&state, "instances").find(|one| one["role"] == "writer").and_then(name);
@@ -184,6 +194,7 @@ impl Cluster for Playground {
         let cut: &[&str] = match strike.deed {
             Deed::Kill => return self.each("kill", &met).map(|()| met),
             Deed::Stop => return self.each("stop", &met).map(|()| met),
+            Deed::LoseDisk => return self.lose_disks(&met).map(|()| met),
             Deed::Pause => return self.each("pause", &met).map(|()| met),
             Deed::Cut => &[],
             Deed::CutRefusing => &["--refuse"],
@@ -202,7 +213,7 @@ impl Cluster for Playground {
 
     fn end(&self, strike: &Strike, met: &[String]) -> Result<(), ClusterError> {
         match strike.deed {
-            Deed::Kill | Deed::Stop => persist(START_PATIENCE, || self.each("start", met)),
+            Deed::Kill | Deed::Stop | Deed::LoseDisk => persist(START_PATIENCE, || self.each("start", met)),
             Deed::Pause => self.each("resume", met),
             Deed::Cut | Deed::CutRefusing | Deed::CutOneWay => self.each("heal", met),
         }

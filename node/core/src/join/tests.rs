@@ -240,9 +240,39 @@ fn rows_that_a_member_refuses_are_copied_from_another_one() {
     let refused = |id| Reply::ReadRefused { id, reason: "too old".to_owned() };
     assert!(world.reply(from, refused(id + 1)).is_empty());
     let actions = world.reply(from, refused(id));
-    assert!(matches!(&actions[0], Action::Again(Setback::Refused(_))));
-    assert_eq!(base_asked(&actions).0, 0);
-    assert!(!world.join.follows());
+    assert!(matches!(&actions[..], [Action::Elsewhere(Setback::Refused(_))]), "{actions:?}");
+    assert!(world.tick(TICK_MS).is_empty(), "not at once");
+    let actions = world.tick(REFUSED_PAUSE_MS);
+    let [Action::Send(StorageId(0), Request::Read(read))] = &actions[..] else { panic!("{actions:?}") };
+    assert!(read.newest && world.join.follows());
+}
+
+#[test]
+fn a_copy_goes_on_where_it_was_when_its_member_is_gone_or_silent() {
+    let mut world = World::new();
+    let (first, id) = world.reported(&[]);
+    let id = block_asked(&world.reply(first, Reply::Base { id, checkpoint: checkpoint() }));
+    world.reply(first, Reply::Block(block(id, Some("m"))));
+    let goes_on = |actions: &[Action]| match actions {
+        [Action::Elsewhere(_), Action::Send(to, Request::Read(read))] => {
+            assert_eq!(read.start, Key::from_static(b"m"));
+            to.0
+        }
+        other => panic!("it does not go on: {other:?}"),
+    };
+    let second = goes_on(&world.tick(Limits::default().answer_ms));
+    assert_ne!(first, second);
+    world.peers.down(StorageId(second));
+    let mut out = Vec::new();
+    world.join.peer_down(StorageId(second), &world.peers, world.now, &mut out);
+    assert_eq!(goes_on(&out), first);
+    world.peers.down(StorageId(first));
+    let mut out = Vec::new();
+    world.join.peer_down(StorageId(first), &world.peers, world.now, &mut out);
+    assert!(matches!(out[..], [Action::Elsewhere(Setback::PeerGone)]), "{out:?}");
+    assert!(world.join.describe().contains("waiting for a member"), "{}", world.join.describe());
+    world.status(second, 3);
+    assert_eq!(block_asked(&world.tick(ASK_AGAIN_MS)), id + 4);
 }
 
 #[test]

@@ -144,10 +144,12 @@ pub struct ReadBlock {
     pub bytes_max: u32,
     /// Every version that a snapshot from here on may see must be in the answer.
     pub from: Vector,
+    /// Only the newest versions are wanted, for a copy: `from` is of no account.
+    pub newest: bool,
     /// The answer must include everything up to here; the node waits for it.
     pub at_least: Vector,
 }
-wire_struct!(ReadBlock { id, start, end, reverse, bytes_max, from, at_least });
+wire_struct!(ReadBlock { id, start, end, reverse, bytes_max, from, newest, at_least });
 
 /// A version of a row in a block.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -45,7 +45,8 @@ impl Blocks {
         self.next += 1;
         let BlockRequest { start, end, reverse, bytes_max, from, at_least } = request;
         let start: Key = start;
-        let request = ReadBlock { id: self.next, start, end, reverse, bytes_max, from, at_least };
+        let request =
+            ReadBlock { id: self.next, start, end, reverse, bytes_max, from, newest: false, at_least };
         let pending = Pending { request, answer, node: None, sent: now, deadline: now + timeout, refused: 0 };
         self.pending.insert(self.next, pending);
         self.next

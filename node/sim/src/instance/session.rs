@@ -733,7 +733,8 @@ impl Instance {
         }
         let (fetch, at_least) = self.engine.cache.begin_fetch(gap.clone(), false)?;
         let Gap { start, end } = gap;
-        let request = ReadBlock { id: 0, start, end, reverse: false, bytes_max, from, at_least };
+        let request =
+            ReadBlock { id: 0, start, end, reverse: false, bytes_max, from, newest: false, at_least };
         let now = self.now(context);
         let id = self.blocks.arrive(request, fetch, session, now);
         context.oracle.counts.fetches += 1;

@@ -135,6 +135,7 @@ impl Node {
                 }
                 Action::Member { generation, .. } => self.become_member(generation, context),
                 Action::Again(why) => context.note(|| format!("node {} begins again: {why}", self.index)),
+                Action::Elsewhere(why) => context.note(|| format!("node {} copies on: {why}", self.index)),
                 Action::Resolved(txn, outcome) => context.oracle.decided(txn, outcome),
             }
         }

@@ -39,6 +39,7 @@ fn read(start: &str, end: Option<&str>) -> ReadBlock {
         end: end.map(key),
         reverse: false,
         bytes_max: 1 << 20,
+        newest: false,
         from: vector(&[(0, 1000), (1, 1000)]),
         at_least: Vector::new(),
     }
@@ -120,6 +121,8 @@ fn versions_below_the_low_water_mark_are_removed_and_no_others() {
     assert!(store.read_block(&from(5)).is_ok());
     let everything = ReadBlock { from: Vector::new(), ..read("", None) };
     assert!(matches!(store.read_block(&everything), Err(RowsError::TooOld)), "the beginning is older still");
+    let copy = ReadBlock { newest: true, ..everything };
+    assert_eq!(store.read_block(&copy).expect("nothing older is wanted").rows[0].versions.len(), 1);
 }
 
 #[test]

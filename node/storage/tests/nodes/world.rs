@@ -178,6 +178,7 @@ impl Client {
             reverse: false,
             bytes_max: 8 << 20,
             from: at_least.clone(),
+            newest: false,
             at_least,
         }));
         self.expect("block", |reply| match reply {
