@@ -118,7 +118,12 @@ pub enum Action {
     /// A decision for the acceptor; nobody waits for an answer.
     Take(Request),
     /// Rows of the copy: each is taken unless a newer version is here.
-    Copy(Vec<RowVersions>),
+    Copy {
+        /// The rows.
+        rows: Vec<RowVersions>,
+        /// Of their keys and values.
+        bytes: u64,
+    },
     /// All rows are here and complete from this vector on: make them durable; then [`Join::durable`].
     Finish(Vector),
     /// Begin a new log with what the acceptor knows, and only then make it durable that this disk is a member.
@@ -494,8 +499,9 @@ impl Join {
         }
         let (from, mut rows) = (*from, rows.clone());
         rows.reach.join(&block.at);
-        self.bytes += block.rows.iter().map(size).sum::<u64>();
-        out.push(Action::Copy(block.rows));
+        let bytes = block.rows.iter().map(size).sum();
+        self.bytes += bytes;
+        out.push(Action::Copy { rows: block.rows, bytes });
         match block.end {
             Some(next) => self.next_block(from, Copying { start: next, ..rows }, now, out),
             None => self.stage = Stage::Settle { reach: rows.reach, until: now + self.limits.settle_ms },

@@ -8,7 +8,7 @@ use node_core::ids::{StorageId, Vector};
 use node_core::join::{Action, Around, Begin, Join, Limits, TICK_MS};
 use node_core::membership::Generation;
 use node_core::quorum::Quorum;
-use node_core::wire::{Membership, Reply, RowVersions};
+use node_core::wire::{Membership, Reply};
 
 use crate::accept_log::{AcceptLog, SEGMENT_BYTES};
 use crate::applier::Task;
@@ -111,7 +111,11 @@ impl Driver {
                 Action::Announce { volume, generation } => self.announce(volume, generation)?,
                 Action::Begin(begin) => self.begin_copy(*begin),
                 Action::Take(request) => self.take(request),
-                Action::Copy(rows) => self.copy(rows),
+                Action::Copy { rows, bytes } => {
+                    count(&self.shared.counters.copied_bytes, bytes);
+                    // Waits while much is queued, so that memory stays bounded.
+                    self.shared.rows_queue.task(Task::Rows(rows));
+                }
                 Action::Finish(ordered) => self.finish_copy(ordered),
                 Action::Member { volume, generation } => self.become_member(volume, generation)?,
                 Action::Again(why) => {
@@ -159,14 +163,6 @@ impl Driver {
         }
         self.seats_changed = true;
         self.note_writer();
-    }
-
-    fn copy(&mut self, rows: Vec<RowVersions>) {
-        let value = |row: &RowVersions| row.versions.first().and_then(|version| version.value.clone());
-        let bytes = |row: &RowVersions| row.key.len() + value(row).map_or(0, |value| value.len());
-        count(&self.shared.counters.copied_bytes, rows.iter().map(bytes).sum::<usize>() as u64);
-        // Waits while much is queued, so that memory stays bounded.
-        self.shared.rows_queue.task(Task::Rows(rows));
     }
 
     fn finish_copy(&mut self, ordered: Vector) {

@@ -82,10 +82,10 @@ impl World {
         let actions = self.reply(from, Reply::Base { id, checkpoint: checkpoint() });
         let id = block_asked(&actions);
         let actions = self.reply(from, Reply::Block(block(id, Some("m"))));
-        assert!(matches!(actions[0], Action::Copy(_)), "{actions:?}");
+        assert!(matches!(actions[0], Action::Copy { .. }), "{actions:?}");
         let id = block_asked(&actions);
         let actions = self.reply(from, Reply::Block(block(id, None)));
-        assert!(matches!(actions[..], [Action::Copy(_)]), "{actions:?}");
+        assert!(matches!(actions[..], [Action::Copy { .. }]), "{actions:?}");
     }
 }
 

@@ -127,7 +127,7 @@ impl Node {
                 }
                 Action::Begin(begin) => self.begin_copy(*begin, context),
                 Action::Take(request) => self.handle(None, request, &mut Vec::new(), context),
-                Action::Copy(rows) => self.rows.copy(&rows),
+                Action::Copy { rows, .. } => self.rows.copy(&rows),
                 Action::Finish(ordered) => {
                     self.rows.end_copy(&ordered);
                     let joining = self.live.as_mut().and_then(|live| live.joining.as_mut());
