@@ -281,14 +281,12 @@ impl Coordinator {
                 out.extend(fencing.request(run).map(Action::Broadcast));
             }
             Step::Fence { leased, .. } => {
-                if now.saturating_sub(fencing.asked) >= LEASED_MS {
+                let leased = *leased;
+                if now.saturating_sub(fencing.asked) >= LEASED_MS
+                    && let Some(request) = fencing.request(run)
+                {
                     fencing.asked = now;
-                    let request = fencing.request(run);
-                    out.extend(
-                        each(*leased)
-                            .zip(request.iter().cycle())
-                            .map(|(node, request)| Action::Send(node, request.clone())),
-                    );
+                    out.extend(each(leased).map(|node| Action::Send(node, request.clone())));
                 }
                 self.look_at_reports(out);
             }
