@@ -31,7 +31,9 @@ fn lose_disk(cluster: &Cluster, name: &str) {
 
 fn fill(cluster: &Cluster, place: &str) {
     let mut connection = cluster.connect(place);
-    connection.query_drop("CREATE TABLE large (id INT PRIMARY KEY, body LONGTEXT NOT NULL)").expect("it is made");
+    connection
+        .query_drop("CREATE TABLE large (id INT PRIMARY KEY, body LONGTEXT NOT NULL)")
+        .expect("it is made");
     for first in (0..LARGE_ROWS).step_by(20) {
         let rows = (first..first + 20).map(|id| format!("({id}, REPEAT('{id:05}', 20000))"));
         let rows = rows.collect::<Vec<_>>().join(", ");
