@@ -16,11 +16,14 @@
 //! | [`join`] | how a disk that lost its votes comes back as a new one |
 //! | [`catch_up`] | what a storage node fetches from which peer, and when it is too far behind |
 //! | [`locks`] | local row locks, waits and deadlocks |
+//! | [`blocks`] | which storage node is asked for rows, and which next |
+//! | [`present`] | what a reader must have applied to see the present |
 //! | [`cache`] | blocks of rows with version chains |
 //! | [`mistakes`] | nothing: breaks a rule where a test asks for it |
 //! | [`wire`] | messages as bytes |
 
 pub mod acceptor;
+pub mod blocks;
 pub mod cache;
 pub mod catch_up;
 pub mod coordinator;
@@ -32,6 +35,7 @@ pub mod locks;
 pub mod membership;
 pub mod mistakes;
 pub mod ordering;
+pub mod present;
 pub mod quorum;
 pub mod txn;
 pub mod wire;

@@ -11,11 +11,13 @@ mod workload;
 
 use std::collections::VecDeque;
 
+use node_core::blocks::{Around, Blocks, Candidate};
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
 use node_core::election::{Election, WRITER_SEAT};
 use node_core::ids::{Epoch, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId};
 use node_core::lease::Lease;
 use node_core::membership::Generations;
+use node_core::present::Present;
 use node_core::quorum::{Mode, Quorum};
 use node_core::wire::{FeedItem, Membership, Peer, Reply, Request, Role};
 
@@ -26,16 +28,14 @@ use crate::oracle::Follow;
 
 use commits::{CommitError, Commits, Waiting};
 use engine::Engine;
-use reads::{Asker, BLOCK_PATIENCE_MS, Blocks, Present, unresolved};
+use reads::{Asker, Reader};
 use session::Session;
 
 pub(crate) use workload::{Workload, list_elements};
 
 const BEAT_MS: Millis = 100;
-const PROBE_MS: Millis = 500;
 const HEARD_MS: Millis = 1_200;
 const STALL_MS: Millis = 500;
-const FEED_PATIENCE_MS: Millis = 400;
 const RIVAL_PATIENCE_MS: Millis = 40;
 const BUSY_TURN: Micros = 5 * MS;
 const IDLE_TURN: Micros = 50 * MS;
@@ -77,8 +77,8 @@ pub(crate) struct Instance {
     pub(crate) coordinator: Coordinator,
     election: Election,
     commits: Commits,
-    blocks: Blocks,
-    present: Present,
+    blocks: Blocks<Reader>,
+    present: Present<Asker>,
     links: Vec<Option<Link>>,
     /// What each storage node has told of the disks.
     told: Vec<Generations>,
@@ -91,7 +91,6 @@ pub(crate) struct Instance {
     last_beat: Millis,
     last_turn: Millis,
     awake_since: Millis,
-    last_probe: Millis,
     opening: Option<StreamId>,
     pub(crate) seat: Option<StreamId>,
     floor: Epoch,
@@ -123,6 +122,7 @@ impl Instance {
         context: &mut Context,
     ) -> Instance {
         let nodes = quorum.nodes();
+        let fewer = usize::from(context.plant == Plant::IndexTooFew);
         let random = &mut context.random;
         let clock = Clock { born: context.now, rate: random.between(990, 1_010), jumped: 5_000 * MS };
         let cache_bytes = workload.cache_bytes;
@@ -134,8 +134,8 @@ impl Instance {
             coordinator: Coordinator::new(quorum, RunId(run)),
             election: Election::new(RunId(run), quorum),
             commits: Commits::default(),
-            blocks: Blocks::default(),
-            present: Present::default(),
+            blocks: Blocks::new(nodes, READ_TIMEOUT_MS),
+            present: Present::new(quorum.read() - fewer, READ_TIMEOUT_MS),
             links: (0..nodes).map(|_| None).collect(),
             told: vec![Generations::default(); nodes],
             connecting: vec![0; nodes],
@@ -147,7 +147,6 @@ impl Instance {
             last_beat: 0,
             last_turn: 0,
             awake_since: 0,
-            last_probe: 0,
             opening: None,
             seat: None,
             floor: Epoch(0),
@@ -346,7 +345,7 @@ impl Instance {
         if self.feed == Some(node) {
             self.feed = None;
         }
-        for read in self.blocks.asked_of(node) {
+        for read in self.blocks.asked_of(id(node)) {
             self.send_block(read, context);
         }
     }
@@ -358,14 +357,10 @@ impl Instance {
             Reply::Topology { seats, instances } => self.election.view(id(node), seats, instances),
             Reply::Index { id: round, committed, pending, current } => {
                 let own = self.coordinator.stream();
-                let others: Vec<TxnId> =
-                    pending.into_iter().filter(|txn| Some(txn.stream()) != own).collect();
-                let fewer = usize::from(context.plant == Plant::IndexTooFew);
-                let quorum = self.quorum.read() - fewer;
                 if !current {
                     self.lose_seat("storage has granted a newer epoch", context);
                 }
-                self.present.answered(node, round, &committed, &others, quorum, now);
+                self.present.answered(id(node), round, &committed, &pending, own, now);
             }
             Reply::Feed { items, low } if self.feed == Some(node) => {
                 self.feed_items(&items, context);
@@ -380,11 +375,14 @@ impl Instance {
                 self.follow.jump(&at);
                 self.wake_all(wakes, context);
                 self.perform(actions, context);
+                for read in self.blocks.refused_before() {
+                    self.send_block(read, context);
+                }
             }
             Reply::Feed { .. } | Reply::FeedReset { .. } => {}
             Reply::Block(block) => self.block_arrived(block, context),
             Reply::ReadRefused { id: read, .. } => {
-                if self.blocks.refused(read, self.links.len()) {
+                if self.blocks.refused(read) == Some(true) {
                     self.send_block(read, context);
                 }
             }
@@ -477,18 +475,15 @@ impl Instance {
 
     fn send_block(&mut self, read: u64, context: &mut Context) {
         let now = self.now(context);
-        let count = self.links.len();
-        let Some(pending) = self.blocks.pending.get_mut(&read) else { return };
-        let first = pending.node.is_none();
-        let from = pending.node.map_or(self.feed_turn, |node| node + 1);
-        let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
-        let next = (0..count).map(|step| (from + step) % count).find(usable);
-        let chosen = if first { self.feed.or(next) } else { next };
-        pending.node = chosen;
-        pending.sent = now;
-        let request = Request::Read(pending.request.clone());
-        if let Some(node) = chosen {
-            self.send(node, request, context);
+        let candidate = |link: &Option<Link>| {
+            let usable = link.as_ref().is_some_and(|link| link.counted);
+            Candidate { usable, near: false }
+        };
+        let nodes: Vec<Candidate> = self.links.iter().map(candidate).collect();
+        let low = self.engine.low();
+        let around = Around { nodes: &nodes, feed: self.feed.map(id), turn: self.feed_turn, low: &low };
+        if let Some((node, request)) = self.blocks.send(read, around, now) {
+            self.send(usize::from(node.0), Request::Read(request), context);
         }
     }
 
@@ -595,7 +590,7 @@ impl Instance {
         let busy = self.coordinator.in_flight() > 0
             || self.coordinator.taking()
             || !self.commits.parked.is_empty()
-            || !self.present.targets.is_empty()
+            || self.present.awaits_feed()
             || self.opening.is_some()
             || self.resigning.is_some();
         let at = context.now + if busy { BUSY_TURN } else { IDLE_TURN };
@@ -639,8 +634,7 @@ impl Instance {
     }
 
     fn mind_feed(&mut self, now: Millis, context: &mut Context) {
-        let impatient =
-            self.present.targets.iter().any(|target| now.saturating_sub(target.since) > FEED_PATIENCE_MS);
+        let impatient = self.present.impatient(now);
         if self.feed.is_some() && !impatient {
             return;
         }
@@ -649,9 +643,7 @@ impl Instance {
         let next = (1..=count).map(|step| (self.feed_turn + step) % count).find(usable);
         let Some(node) = next else { return };
         self.feed_turn = node;
-        for target in &mut self.present.targets {
-            target.since = now;
-        }
+        self.present.feed_minded(now);
         if self.feed == Some(node) {
             return;
         }
@@ -761,12 +753,8 @@ impl Instance {
     }
 
     fn mind_reads(&mut self, now: Millis, context: &mut Context) {
-        if self.seat.is_none_or(|_| self.mode() == Mode::MultiMaster)
-            && now.saturating_sub(self.last_probe) >= PROBE_MS
-            && !self.present.probing()
-        {
-            self.last_probe = now;
-            self.present.ask(Asker::Probe, now);
+        if self.seat.is_none_or(|_| self.mode() == Mode::MultiMaster) {
+            self.present.probe(|| Asker::Probe, now);
         }
         if let Some(round) = self.present.begin(now) {
             let holds = self.seat.map(|stream| (stream.seat, stream.epoch));
@@ -778,21 +766,18 @@ impl Instance {
                 self.present_reached(session, true, context);
             }
         }
-        let mut wanted = Vec::new();
-        for target in self.present.targets.iter_mut().filter(|target| target.resolve_at <= now) {
-            target.resolve_at = now + RIVAL_PATIENCE_MS;
-            wanted.extend(unresolved(&target.vector, &applied));
-        }
-        for txn in wanted {
+        for txn in self.present.unresolved(&applied, now) {
             self.resolve(txn, context);
         }
-        for session in self.present.expire(now, READ_TIMEOUT_MS) {
-            self.present_reached(session, false, context);
+        for asker in self.present.expire(now) {
+            if let Asker::Session(session) = asker {
+                self.present_reached(session, false, context);
+            }
         }
-        for read in self.blocks.late(now) {
-            self.fetch_failed(read, context);
+        for reader in self.blocks.expire(now) {
+            self.fetch_failed(reader, context);
         }
-        for read in self.blocks.slow(now, BEAT_MS, BLOCK_PATIENCE_MS) {
+        for read in self.blocks.slow(now) {
             self.send_block(read, context);
         }
     }

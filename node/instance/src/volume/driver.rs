@@ -12,10 +12,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use node_core::blocks::{Around, Blocks, Candidate};
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
 use node_core::election::{Election, Parting, WRITER_SEAT};
 use node_core::ids::{Epoch, Seat, StorageId, StreamId, TxnId};
 use node_core::lease::Lease;
+use node_core::present::Present;
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
 use node_storage::carrier::Sender;
@@ -24,18 +26,15 @@ use tracing::{info, warn};
 
 use super::commits::{Commits, Waiting, crowded};
 use super::links::{EVENTS_MAX, LinkConfig, LinkEvent, keep};
-use super::reads::{Asker, Blocks, Pending, Present};
-use super::{Answer, Command, Follower, READ_TIMEOUT, TakeoverInfo, VolumeStatus, VolumeThread};
+use super::reads::{Asker, Reader, question, timeout_ms};
+use super::{Answer, Command, Follower, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::CommitError;
 
 const BEAT_MS: Millis = 100;
-const PROBE_MS: Millis = 500;
 /// A node that has not answered a heartbeat for this long counts as not connected.
 const HEARD_MS: Millis = 1_200;
 /// A turn that comes this late is told in the log.
 const STALL_MS: Millis = 500;
-/// A reader whose target is not reached by then takes its feed from another node.
-const FEED_PATIENCE_MS: Millis = 400;
 /// How long a turn may take.
 const TURN_MAX: Duration = Duration::from_millis(20);
 const BUSY_TURN: Duration = Duration::from_millis(5);
@@ -47,7 +46,7 @@ const UNABLE_PROBE_MS: Millis = 1_000;
 const RESIGN_MS: Millis = 3_000;
 /// How long a read quorum may take to hear that the seat is free.
 const TOLD_MS: Millis = 500;
-/// Taking the seat or reaching the present for longer than this is worth a line in the log.
+/// A commit or taking the seat that takes longer than this is worth a line in the log.
 pub(super) const SLOW_MS: Millis = 2_000;
 /// How long a writer that has handed over stands back.
 const HAND_OVER_MS: Millis = 5_000;
@@ -88,8 +87,8 @@ struct Driver {
     coordinator: Coordinator,
     election: Election,
     commits: Commits,
-    blocks: Blocks,
-    present: Present,
+    blocks: Blocks<Reader>,
+    present: Present<Asker>,
     links: Vec<Option<Link>>,
     lease: Lease,
     feed: Option<StorageId>,
@@ -100,7 +99,6 @@ struct Driver {
     /// When the last turn ended, and since when turns have followed each other without a long pause.
     last_turn: Millis,
     awake_since: Millis,
-    last_probe: Millis,
     opening: Option<StreamId>,
     seat: Option<StreamId>,
     floor: Epoch,
@@ -146,8 +144,8 @@ impl Driver {
             coordinator: Coordinator::new(config.quorum, config.run),
             election: Election::new(config.run, config.quorum),
             commits: Commits::default(),
-            blocks: Blocks::default(),
-            present: Present::default(),
+            blocks: Blocks::new(config.quorum.nodes(), timeout_ms()),
+            present: Present::new(config.quorum.read(), timeout_ms()),
             links,
             lease: Lease::new(config.quorum),
             feed: None,
@@ -157,7 +155,6 @@ impl Driver {
             last_beat: 0,
             last_turn: 0,
             awake_since: 0,
-            last_probe: 0,
             opening: None,
             seat: None,
             floor: Epoch(0),
@@ -274,7 +271,7 @@ impl Driver {
         self.coordinator.in_flight() > 0
             || self.coordinator.taking()
             || !self.commits.parked.is_empty()
-            || !self.present.targets.is_empty()
+            || self.present.awaits_feed()
             || self.opening.is_some()
             || !self.resigning.is_empty()
     }
@@ -332,14 +329,7 @@ impl Driver {
         if self.feed == Some(node) {
             self.feed = None;
         }
-        let mine: Vec<u64> = self
-            .blocks
-            .pending
-            .iter()
-            .filter(|(_, read)| read.node == Some(node))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in mine {
+        for id in self.blocks.asked_of(node) {
             self.send_block(id);
         }
     }
@@ -351,13 +341,10 @@ impl Driver {
             Reply::Topology { seats, instances } => self.election.view(node, seats, instances),
             Reply::Index { id, committed, pending, current } => {
                 let own = self.coordinator.stream();
-                let others: Vec<TxnId> =
-                    pending.into_iter().filter(|txn| Some(txn.stream()) != own).collect();
-                let quorum = self.thread.config.quorum.read();
                 if !current {
                     self.lose_seat("storage has granted a newer epoch");
                 }
-                self.present.answered(node, id, &committed, &others, quorum, now);
+                self.present.answered(node, id, &committed, &pending, own, now);
             }
             Reply::Feed { items, low } if self.feed == Some(node) => self.feed_items(&items, low),
             Reply::FeedReset { at } if self.feed == Some(node) => {
@@ -368,21 +355,20 @@ impl Driver {
                 self.follower.reset(at);
                 self.perform(actions);
                 // They were asked for snapshots that are gone now.
-                let refused = |(id, read): (&u64, &Pending)| (read.refused > 0).then_some(*id);
-                let again: Vec<u64> = self.blocks.pending.iter().filter_map(refused).collect();
-                for id in again {
+                for id in self.blocks.refused_before() {
                     self.send_block(id);
                 }
             }
             Reply::Feed { .. } | Reply::FeedReset { .. } => {}
-            Reply::Block(block) => self.blocks.answered(block),
+            Reply::Block(block) => {
+                if let Some(reader) = self.blocks.answered(block.id) {
+                    reader.give(Ok(block));
+                }
+            }
             Reply::ReadRefused { id, reason } => {
-                let nodes = self.links.len();
-                if let Some(read) = self.blocks.pending.get_mut(&id) {
-                    read.refused = read.refused.wrapping_add(1);
+                if let Some(again) = self.blocks.refused(id) {
                     self.unable = Some(reason);
-                    // Once all have refused, the next round waits for the clock.
-                    if usize::from(read.refused) % nodes != 0 {
+                    if again {
                         self.send_block(id);
                     }
                 }
@@ -460,8 +446,7 @@ impl Driver {
             }
             Command::ReadIndex(answer) => self.present.ask(Asker::Session(answer), now),
             Command::Block(request, answer) => {
-                let timeout = u64::try_from(READ_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-                let id = self.blocks.arrive(request, answer, now, timeout);
+                let id = self.blocks.arrive(question(request), answer, now);
                 self.send_block(id);
             }
             Command::Resign { for_good, answer } => {
@@ -510,33 +495,17 @@ impl Driver {
 
     fn send_block(&mut self, id: u64) {
         let now = self.now();
-        let same_zone = |link: &Link| self.thread.config.zone.as_deref() == Some(link.zone.as_str());
-        let Some(read) = self.blocks.pending.get(&id) else { return };
-        let first = read.node.is_none();
-        let count = self.links.len();
-        let from = read.node.map_or(self.feed_turn, |node| usize::from(node.0) + 1);
-        let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
-        let round: Vec<usize> = (0..count).map(|step| (from + step) % count).filter(usable).collect();
-        let near = round.iter().copied().find(|index| self.links[*index].as_ref().is_some_and(same_zone));
-        let feed = self.feed.map(|node| usize::from(node.0));
-        let chosen = if first { feed.or(near).or(round.first().copied()) } else { round.first().copied() };
-        let Some(index) = chosen else {
-            if let Some(read) = self.blocks.pending.get_mut(&id) {
-                read.node = None; // asked again when a node comes up
-                read.sent = now;
-            }
-            return;
+        let zone = self.thread.config.zone.as_deref();
+        let candidate = |link: &Option<Link>| match link {
+            Some(link) => Candidate { usable: link.counted, near: zone == Some(link.zone.as_str()) },
+            None => Candidate::default(),
         };
-        // The snapshot for which it was first asked may be closed by now, and storage need not keep what it saw.
+        let nodes: Vec<Candidate> = self.links.iter().map(candidate).collect();
         let low = self.follower.low();
-        let Some(read) = self.blocks.pending.get_mut(&id) else { return };
-        if low.covers(&read.request.from) {
-            read.request.from = low;
+        let around = Around { nodes: &nodes, feed: self.feed, turn: self.feed_turn, low: &low };
+        if let Some((node, request)) = self.blocks.send(id, around, now) {
+            self.send(usize::from(node.0), &Request::Read(request));
         }
-        read.node = Some(StorageId(u8::try_from(index).expect("a volume has at most six storage nodes")));
-        read.sent = now;
-        let request = Request::Read(read.request.clone());
-        self.send(index, &request);
     }
 
     // ---- what the state machines want ----
@@ -694,8 +663,7 @@ impl Driver {
     }
 
     fn mind_feed(&mut self, now: Millis) {
-        let slow = |target: &super::reads::Target| now.saturating_sub(target.since) > FEED_PATIENCE_MS;
-        let impatient = self.present.targets.iter().any(slow);
+        let impatient = self.present.impatient(now);
         if self.feed.is_some() && !impatient {
             return;
         }
@@ -711,9 +679,7 @@ impl Driver {
         let Some(index) = preferred.or(round.first()).copied() else { return };
         let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
         self.feed_turn = index;
-        for target in &mut self.present.targets {
-            target.since = now;
-        }
+        self.present.feed_minded(now);
         if self.feed == Some(node) {
             return;
         }

@@ -17,7 +17,7 @@ use node_core::wire::{Block, ReadBlock, RowVersion};
 use super::Instance;
 use super::commits::{CommitError, Commits};
 use super::engine::Snapshot;
-use super::reads::Asker;
+use super::reads::{Asker, Reader};
 use super::workload::{Op, Script, appended, elements, list, list_number, pad, table_end, table_start};
 use crate::context::Context;
 use crate::history;
@@ -726,9 +726,8 @@ impl Instance {
             gap.end = Some(border);
         }
         let from = self.engine.low();
-        let same = self.blocks.pending.values_mut().find(|read| read.request.start == gap.start);
-        if let Some(read) = same {
-            read.waiting.push(session);
+        if let Some(reader) = self.blocks.find(|request| request.start == gap.start) {
+            reader.waiting.push(session);
             return Some(State::Fetch);
         }
         let (fetch, at_least) = self.engine.cache.begin_fetch(gap.clone(), false)?;
@@ -736,14 +735,14 @@ impl Instance {
         let request =
             ReadBlock { id: 0, start, end, reverse: false, bytes_max, from, newest: false, at_least };
         let now = self.now(context);
-        let id = self.blocks.arrive(request, fetch, session, now);
+        let id = self.blocks.arrive(request, Reader { fetch, waiting: vec![session] }, now);
         context.oracle.counts.fetches += 1;
         self.send_block(id, context);
         Some(State::Fetch)
     }
 
     pub(super) fn block_arrived(&mut self, block: Block, context: &mut Context) {
-        let Some(read) = self.blocks.pending.remove(&block.id) else { return };
+        let Some(read) = self.blocks.answered(block.id) else { return };
         let horizon = self.engine.horizon();
         match self.engine.cache.install(read.fetch, block, &horizon) {
             Ok(()) | Err(InstallError::Void) => {}
@@ -759,8 +758,7 @@ impl Instance {
         self.engine.cache.evict(self.engine.cache_bytes);
     }
 
-    pub(super) fn fetch_failed(&mut self, id: u64, context: &mut Context) {
-        let Some(read) = self.blocks.pending.remove(&id) else { return };
+    pub(super) fn fetch_failed(&mut self, read: Reader, context: &mut Context) {
         self.engine.cache.abandon(read.fetch);
         for number in read.waiting {
             let mut session = std::mem::replace(&mut self.sessions[number], Session::new(number));

@@ -3,14 +3,12 @@
 use std::time::Instant;
 
 use node_core::coordinator::{Action, Millis};
-use node_core::election::RIVAL_PATIENCE_MS;
 use node_core::quorum::Mode;
 use node_core::wire::Request;
 use tracing::warn;
 
-use super::super::READ_TIMEOUT;
-use super::super::reads::{Asker, BLOCK_PATIENCE_MS, Pending, unresolved};
-use super::{BEAT_MS, Driver, HAND_OVER_MS, PROBE_MS, SLOW_MS, TOLD_MS};
+use super::super::reads::Asker;
+use super::{Driver, HAND_OVER_MS, TOLD_MS};
 use crate::volume_api::VolumeError;
 
 impl Driver {
@@ -62,19 +60,15 @@ impl Driver {
     }
 
     pub(super) fn mind_reads(&mut self, now: Millis) {
-        if self.seat.is_none_or(|_| self.mode() == Mode::MultiMaster)
-            && now.saturating_sub(self.last_probe) >= PROBE_MS
-            && !self.present.probing()
-        {
-            self.last_probe = now;
-            self.present.ask(Asker::Probe(Instant::now()), now);
+        if self.seat.is_none_or(|_| self.mode() == Mode::MultiMaster) {
+            self.present.probe(|| Asker::Probe(Instant::now()), now);
         }
         if let Some(id) = self.present.begin(now) {
             let holds = self.seat.map(|stream| (stream.seat, stream.epoch));
             self.perform(vec![Action::Broadcast(Request::ReadIndex { id, holds })]);
         }
         let applied = self.follower.applied();
-        for (asker, _) in self.present.reached(&applied) {
+        for asker in self.present.reached(&applied) {
             match asker {
                 Asker::Session(answer) => answer.give(Ok(applied.clone())),
                 Asker::Probe(asked) => {
@@ -82,48 +76,37 @@ impl Driver {
                 }
             }
         }
-        let mut wanted = Vec::new();
-        for target in self.present.targets.iter_mut().filter(|target| target.resolve_at <= now) {
-            target.resolve_at = now + RIVAL_PATIENCE_MS;
-            wanted.extend(unresolved(&target.vector, &applied));
-        }
-        for txn in wanted {
+        for txn in self.present.unresolved(&applied, now) {
             self.resolve(txn);
         }
-        for target in self.present.targets.iter_mut().filter(|target| target.slow_at <= now) {
-            target.slow_at = now + SLOW_MS;
-            let missing = unresolved(&target.vector, &applied);
+        for (wanted, first_missing) in self.present.slow(&applied, now) {
             warn!(
                 feed = ?self.feed,
                 %applied,
-                wanted = %target.vector,
-                first_missing = ?missing.first(),
+                %wanted,
+                ?first_missing,
                 under_way = self.coordinator.describe(),
                 "reading the present takes long"
             );
         }
-        let timeout = u64::try_from(READ_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        self.present.expire(now, timeout);
+        for asker in self.present.expire(now) {
+            match asker {
+                Asker::Session(answer) => {
+                    let reason = "no read quorum of storage nodes answered in time";
+                    answer.give(Err(VolumeError::Unavailable(reason.to_owned())));
+                }
+                Asker::Probe(_) => {}
+            }
+        }
         self.mind_blocks(now);
     }
 
     fn mind_blocks(&mut self, now: Millis) {
-        let late: Vec<u64> =
-            self.blocks.pending.iter().filter(|(_, read)| read.deadline <= now).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some(read) = self.blocks.pending.remove(&id) {
-                let reason =
-                    self.unable.clone().unwrap_or_else(|| "no storage node answered in time".to_owned());
-                read.answer.give(Err(VolumeError::Unavailable(reason)));
-            }
+        for reader in self.blocks.expire(now) {
+            let reason = self.unable.clone().unwrap_or_else(|| "no storage node answered in time".to_owned());
+            reader.give(Err(VolumeError::Unavailable(reason)));
         }
-        let slow = |read: &Pending| {
-            let patience = if read.node.is_none() { BEAT_MS } else { BLOCK_PATIENCE_MS };
-            now.saturating_sub(read.sent) >= patience
-        };
-        let again: Vec<u64> =
-            self.blocks.pending.iter().filter(|(_, read)| slow(read)).map(|(id, _)| *id).collect();
-        for id in again {
+        for id in self.blocks.slow(now) {
             self.send_block(id);
         }
     }
