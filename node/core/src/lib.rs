@@ -16,6 +16,7 @@
 //! | [`join`] | how a disk that lost its votes comes back as a new one |
 //! | [`catch_up`] | what a storage node fetches from which peer, and when it is too far behind |
 //! | [`locks`] | local row locks, waits and deadlocks |
+//! | [`links`] | which storage nodes are there, and which one the feed comes from |
 //! | [`blocks`] | which storage node is asked for rows, and which next |
 //! | [`present`] | what a reader must have applied to see the present |
 //! | [`cache`] | blocks of rows with version chains |
@@ -31,6 +32,7 @@ pub mod election;
 pub mod ids;
 pub mod join;
 pub mod lease;
+pub mod links;
 pub mod locks;
 pub mod membership;
 pub mod mistakes;

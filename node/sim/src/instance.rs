@@ -9,13 +9,11 @@ mod reads;
 mod session;
 mod workload;
 
-use std::collections::VecDeque;
-
-use node_core::blocks::{Around, Blocks, Candidate};
+use node_core::blocks::Blocks;
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
 use node_core::election::{Election, WRITER_SEAT};
 use node_core::ids::{Epoch, Position, RunId, Seat, Seq, StorageId, StreamId, TxnId};
-use node_core::lease::Lease;
+use node_core::links::{FeedStep, Links};
 use node_core::membership::Generations;
 use node_core::present::Present;
 use node_core::quorum::{Mode, Quorum};
@@ -33,9 +31,6 @@ use session::Session;
 
 pub(crate) use workload::{Workload, list_elements};
 
-const BEAT_MS: Millis = 100;
-const HEARD_MS: Millis = 1_200;
-const STALL_MS: Millis = 500;
 const RIVAL_PATIENCE_MS: Millis = 40;
 const BUSY_TURN: Micros = 5 * MS;
 const IDLE_TURN: Micros = 50 * MS;
@@ -43,16 +38,6 @@ const RESIGN_MS: Millis = 1_000;
 const HAND_OVER_MS: Millis = 5_000;
 /// How long a read waits: shorter than what ships, so that a run sees it end.
 const READ_TIMEOUT_MS: Millis = 3_000;
-
-/// A connection to a storage node.
-struct Link {
-    generation: u64,
-    /// When the newest answered heartbeat was sent.
-    heard: Millis,
-    counted: bool,
-    /// The feed was asked for over this connection.
-    subscribed: bool,
-}
 
 /// An instance's own clock.
 pub(crate) struct Clock {
@@ -79,23 +64,15 @@ pub(crate) struct Instance {
     commits: Commits,
     blocks: Blocks<Reader>,
     present: Present<Asker>,
-    links: Vec<Option<Link>>,
+    links: Links,
     /// What each storage node has told of the disks.
     told: Vec<Generations>,
     connecting: Vec<u64>,
     generation: u64,
-    feed: Option<usize>,
-    feed_turn: usize,
-    beats: VecDeque<(u64, Millis, Epoch)>,
-    beat: u64,
-    last_beat: Millis,
-    last_turn: Millis,
-    awake_since: Millis,
     opening: Option<StreamId>,
     pub(crate) seat: Option<StreamId>,
     floor: Epoch,
     take_after: Millis,
-    lease: Lease,
     lease_needed: bool,
     resigning: Option<Millis>,
     closing_door: bool,
@@ -136,22 +113,14 @@ impl Instance {
             commits: Commits::default(),
             blocks: Blocks::new(nodes, READ_TIMEOUT_MS),
             present: Present::new(quorum.read() - fewer, READ_TIMEOUT_MS),
-            links: (0..nodes).map(|_| None).collect(),
+            links: Links::new(quorum, index),
             told: vec![Generations::default(); nodes],
             connecting: vec![0; nodes],
             generation: run * GENERATIONS,
-            feed: None,
-            feed_turn: index,
-            beats: VecDeque::new(),
-            beat: 0,
-            last_beat: 0,
-            last_turn: 0,
-            awake_since: 0,
             opening: None,
             seat: None,
             floor: Epoch(0),
             take_after: 0,
-            lease: Lease::new(quorum),
             lease_needed: false,
             resigning: None,
             closing_door: false,
@@ -201,13 +170,13 @@ impl Instance {
     }
     /// The connections, by node.
     pub(crate) fn connections(&self) -> Vec<(usize, u64)> {
-        (0..self.links.len()).filter_map(|node| Some((node, self.connection(node)?))).collect()
+        (0..self.quorum.nodes()).filter_map(|node| Some((node, self.connection(node)?))).collect()
     }
     /// The connection to a node. One that is being made breaks like any other: its greeting may have come
     /// and not been read.
     fn connection(&self, node: usize) -> Option<u64> {
         let being_made = Some(self.connecting[node]).filter(|generation| *generation != 0);
-        self.links[node].as_ref().map(|link| link.generation).or(being_made)
+        self.links.generation(id(node)).or(being_made)
     }
     fn mode(&self) -> Mode {
         self.quorum.mode()
@@ -237,7 +206,7 @@ impl Instance {
             self.seat,
             self.opening,
             self.engine.applied(),
-            self.feed,
+            self.links.feed(),
             self.coordinator.describe(),
             self.commits.parked.len(),
             self.commits.proposed.len(),
@@ -257,7 +226,7 @@ impl Instance {
 
     /// Opens a connection, if there is none.
     pub(crate) fn connect(&mut self, node: usize, context: &mut Context) {
-        if self.links[node].is_some() {
+        if self.links.generation(id(node)).is_some() {
             return;
         }
         let again = context.now + context.random.between(100, 400) * MS;
@@ -285,8 +254,8 @@ impl Instance {
             return;
         }
         self.connecting[node] = 0;
-        let greeted = self.links[node].take().is_some();
-        self.lease.lost(id(node));
+        let greeted = self.links.generation(id(node)).is_some();
+        self.links.down(id(node));
         let Context { net, now, random, .. } = &mut *context;
         net.closed(self.index, node, generation, *now, random);
         if !greeted {
@@ -308,19 +277,19 @@ impl Instance {
         let Body::Reply(reply) = letter.body else { return };
         if let Reply::Welcome { membership, .. } = &reply {
             let member = matches!(membership, Membership::Member(_));
-            if member && self.links[node].is_none() && self.connecting[node] == letter.generation {
+            if member
+                && self.links.generation(id(node)).is_none()
+                && self.connecting[node] == letter.generation
+            {
                 let now = self.now(context);
-                let generation = letter.generation;
-                let link = Link { generation, heard: now, counted: true, subscribed: false };
-                self.links[node] = Some(link);
+                self.links.up(id(node), letter.generation, false, now);
                 let mut actions = Vec::new();
                 self.coordinator.node_up(id(node), now, &mut actions);
                 self.perform(actions, context);
-                self.last_beat = 0;
             }
             return self.turn_soon(context);
         }
-        let present = self.links[node].as_ref().is_some_and(|link| link.generation == letter.generation);
+        let present = self.links.generation(id(node)) == Some(letter.generation);
         if bound && !present {
             return;
         }
@@ -342,9 +311,7 @@ impl Instance {
         let mut actions = Vec::new();
         self.coordinator.node_down(id(node), now, &mut actions);
         self.perform(actions, context);
-        if self.feed == Some(node) {
-            self.feed = None;
-        }
+        self.links.left(id(node));
         for read in self.blocks.asked_of(id(node)) {
             self.send_block(read, context);
         }
@@ -362,11 +329,11 @@ impl Instance {
                 }
                 self.present.answered(id(node), round, &committed, &pending, own, now);
             }
-            Reply::Feed { items, low } if self.feed == Some(node) => {
+            Reply::Feed { items, low } if self.links.feed() == Some(id(node)) => {
                 self.feed_items(&items, context);
                 self.engine.low_water = low;
             }
-            Reply::FeedReset { at } if self.feed == Some(node) => {
+            Reply::FeedReset { at } if self.links.feed() == Some(id(node)) => {
                 context.note(|| format!("instance {} starts over at {at}", self.index));
                 self.flush_applies(context);
                 let mut actions = Vec::new();
@@ -396,14 +363,7 @@ impl Instance {
     }
 
     fn heard(&mut self, node: usize, beat: u64, lease: bool, now: Millis, context: &mut Context) {
-        let Some((_, sent, epoch)) = self.beats.iter().find(|(number, ..)| *number == beat) else { return };
-        let Some(link) = self.links[node].as_mut() else { return };
-        link.heard = link.heard.max(*sent);
-        if lease {
-            self.lease.granted(id(node), *epoch, *sent);
-        }
-        if !link.counted {
-            link.counted = true;
+        if self.links.heard(id(node), beat, lease) {
             let mut actions = Vec::new();
             self.coordinator.node_up(id(node), now, &mut actions);
             self.perform(actions, context);
@@ -411,7 +371,7 @@ impl Instance {
     }
 
     pub(super) fn lease_valid(&self, context: &Context) -> bool {
-        !self.lease_needed || self.lease.until().is_some_and(|until| self.now(context) < until)
+        !self.lease_needed || self.links.lease_until().is_some_and(|until| self.now(context) < until)
     }
 
     fn feed_items(&mut self, items: &[FeedItem], context: &mut Context) {
@@ -475,14 +435,8 @@ impl Instance {
 
     fn send_block(&mut self, read: u64, context: &mut Context) {
         let now = self.now(context);
-        let candidate = |link: &Option<Link>| {
-            let usable = link.as_ref().is_some_and(|link| link.counted);
-            Candidate { usable, near: false }
-        };
-        let nodes: Vec<Candidate> = self.links.iter().map(candidate).collect();
-        let low = self.engine.low();
-        let around = Around { nodes: &nodes, feed: self.feed.map(id), turn: self.feed_turn, low: &low };
-        if let Some((node, request)) = self.blocks.send(read, around, now) {
+        let (nodes, low) = (self.links.candidates(), self.engine.low());
+        if let Some((node, request)) = self.blocks.send(read, self.links.around(&nodes, &low), now) {
             self.send(usize::from(node.0), Request::Read(request), context);
         }
     }
@@ -494,7 +448,7 @@ impl Instance {
             match action {
                 Action::Send(node, request) => self.send(usize::from(node.0), request, context),
                 Action::Broadcast(request) => {
-                    for node in 0..self.links.len() {
+                    for node in 0..self.quorum.nodes() {
                         self.send(node, request.clone(), context);
                     }
                 }
@@ -502,9 +456,8 @@ impl Instance {
                 Action::Finish(ticket, finish) => self.finish(ticket, finish, context),
                 Action::Resolved(txn, outcome) => context.oracle.decided(txn, outcome),
                 Action::Seated(stream) => {
-                    self.lease.begin(stream.epoch);
+                    self.links.seated(stream.epoch);
                     self.opening = Some(stream);
-                    self.last_beat = 0;
                 }
                 Action::TakeFailed { granted, .. } => {
                     self.floor = self.floor.max(granted);
@@ -522,8 +475,8 @@ impl Instance {
     }
 
     fn send(&mut self, node: usize, request: Request, context: &mut Context) {
-        if let Some(link) = &self.links[node] {
-            self.send_at(node, link.generation, request, context);
+        if let Some(generation) = self.links.generation(id(node)) {
+            self.send_at(node, generation, request, context);
         }
     }
 
@@ -601,61 +554,36 @@ impl Instance {
     }
 
     fn heartbeat(&mut self, now: Millis, context: &mut Context) {
-        if self.last_beat != 0 && now.saturating_sub(self.last_beat) < BEAT_MS {
-            return;
-        }
-        self.last_beat = now.max(1);
-        self.beat += 1;
         let seated = self.seat.or(self.opening).filter(|_| self.mode() == Mode::SingleMaster);
         let epoch = seated.map_or(Epoch(0), |stream| stream.epoch);
-        self.beats.push_back((self.beat, now, epoch));
-        if self.beats.len() > 64 {
-            self.beats.pop_front();
-        }
+        let Some(beat) = self.links.beat(epoch, now) else { return };
         let holds = self.seat.is_some() || self.opening.is_some() || self.coordinator.taking();
         let role = if holds { Role::Writer } else { Role::Reader };
         let (applied, low) = (self.engine.applied(), self.engine.low());
-        let request = Request::Heartbeat { beat: self.beat, role, epoch, applied, low, lag_us: 0 };
+        let request = Request::Heartbeat { beat, role, epoch, applied, low, lag_us: 0 };
         self.perform(vec![Action::Broadcast(request)], context);
     }
 
     fn mind_links(&mut self, now: Millis, context: &mut Context) {
-        if now.saturating_sub(self.last_turn) > STALL_MS {
-            self.awake_since = now;
-        }
-        self.last_turn = now;
-        for node in 0..self.links.len() {
-            let Some(link) = self.links[node].as_mut() else { continue };
-            if link.counted && now.saturating_sub(link.heard.max(self.awake_since)) > HEARD_MS {
-                link.counted = false;
-                self.node_gone(node, context);
-            }
+        self.links.turn(now);
+        while let Some(node) = self.links.fallen_silent(now) {
+            self.node_gone(usize::from(node.0), context);
         }
     }
 
     fn mind_feed(&mut self, now: Millis, context: &mut Context) {
-        let impatient = self.present.impatient(now);
-        if self.feed.is_some() && !impatient {
-            return;
+        match self.links.mind_feed(&mut self.present, now) {
+            FeedStep::Keep => {}
+            FeedStep::Subscribe(node) => {
+                let from = self.engine.applied();
+                self.send(usize::from(node.0), Request::Subscribe { from }, context);
+            }
+            FeedStep::Reconnect(node) => {
+                if let Some(generation) = self.links.generation(node) {
+                    self.hung_up(usize::from(node.0), generation, context);
+                }
+            }
         }
-        let count = self.links.len();
-        let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
-        let next = (1..=count).map(|step| (self.feed_turn + step) % count).find(usable);
-        let Some(node) = next else { return };
-        self.feed_turn = node;
-        self.present.feed_minded(now);
-        if self.feed == Some(node) {
-            return;
-        }
-        let Some(link) = &mut self.links[node] else { return };
-        if std::mem::replace(&mut link.subscribed, true) {
-            // What an older subscription still says would be taken for the new one's.
-            let generation = link.generation;
-            return self.hung_up(node, generation, context);
-        }
-        self.feed = Some(node);
-        let from = self.engine.applied();
-        self.send(node, Request::Subscribe { from }, context);
     }
 
     fn mind_seat(&mut self, now: Millis, context: &mut Context) {
@@ -683,7 +611,7 @@ impl Instance {
             },
             Mode::MultiMaster => Epoch(known.0 + 1),
         };
-        if self.coordinator.nodes_up() < self.quorum.write() || self.feed.is_none() {
+        if self.coordinator.nodes_up() < self.quorum.write() || self.links.feed().is_none() {
             return;
         }
         let epoch = next.max(Epoch(self.floor.0 + 1));
@@ -691,7 +619,7 @@ impl Instance {
         let mut actions = Vec::new();
         self.coordinator.take(self.own_seat(), epoch, now, &mut actions);
         self.perform(actions, context);
-        self.last_beat = 0;
+        self.links.beat_soon();
         self.heartbeat(now, context);
     }
 
@@ -748,7 +676,7 @@ impl Instance {
             self.lose_seat("it is handed over", context);
             self.take_after = now + HAND_OVER_MS;
             self.closing_door = false;
-            self.last_beat = 0;
+            self.links.beat_soon();
         }
     }
 

@@ -12,11 +12,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use node_core::blocks::{Around, Blocks, Candidate};
+use node_core::blocks::Blocks;
 use node_core::coordinator::{Action, Coordinator, Finish, Millis, Proposal as CoreProposal};
 use node_core::election::{Election, Parting, WRITER_SEAT};
 use node_core::ids::{Epoch, Seat, StorageId, StreamId, TxnId};
-use node_core::lease::Lease;
+use node_core::links::{FeedStep, Links};
 use node_core::present::Present;
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Peer, Reply, Request, Role, Wire};
@@ -30,11 +30,6 @@ use super::reads::{Asker, Reader, question, timeout_ms};
 use super::{Answer, Command, Follower, TakeoverInfo, VolumeStatus, VolumeThread};
 use crate::volume_api::CommitError;
 
-const BEAT_MS: Millis = 100;
-/// A node that has not answered a heartbeat for this long counts as not connected.
-const HEARD_MS: Millis = 1_200;
-/// A turn that comes this late is told in the log.
-const STALL_MS: Millis = 500;
 /// How long a turn may take.
 const TURN_MAX: Duration = Duration::from_millis(20);
 const BUSY_TURN: Duration = Duration::from_millis(5);
@@ -51,26 +46,10 @@ pub(super) const SLOW_MS: Millis = 2_000;
 /// How long a writer that has handed over stands back.
 const HAND_OVER_MS: Millis = 5_000;
 
-struct Link {
-    generation: u64,
+/// The bytes of a connection.
+struct Connection {
     sender: Sender<Request>,
-    zone: String,
     out: BytesMut,
-    /// When the newest answered heartbeat was sent, or the connection was made.
-    heard: Millis,
-    /// Its number.
-    beat: u64,
-    counted: bool,
-    /// The feed was asked for over this connection.
-    subscribed: bool,
-}
-
-/// A heartbeat that was sent.
-struct Beat {
-    number: u64,
-    sent: Millis,
-    /// Of the seat that it asked a lease for.
-    epoch: Epoch,
 }
 
 struct Resigning {
@@ -89,16 +68,9 @@ struct Driver {
     commits: Commits,
     blocks: Blocks<Reader>,
     present: Present<Asker>,
-    links: Vec<Option<Link>>,
-    lease: Lease,
-    feed: Option<StorageId>,
-    feed_turn: usize,
-    beats: VecDeque<Beat>,
-    beat: u64,
-    last_beat: Millis,
-    /// When the last turn ended, and since when turns have followed each other without a long pause.
-    last_turn: Millis,
-    awake_since: Millis,
+    links: Links,
+    /// Those that `links` knows.
+    connections: Vec<Option<Connection>>,
     opening: Option<StreamId>,
     seat: Option<StreamId>,
     floor: Epoch,
@@ -139,22 +111,14 @@ pub fn run(
 impl Driver {
     fn new(thread: VolumeThread, follower: Arc<dyn Follower>) -> Driver {
         let config = &thread.config;
-        let links = config.storage.iter().map(|_| None).collect();
         Driver {
             coordinator: Coordinator::new(config.quorum, config.run),
             election: Election::new(config.run, config.quorum),
             commits: Commits::default(),
             blocks: Blocks::new(config.quorum.nodes(), timeout_ms()),
             present: Present::new(config.quorum.read(), timeout_ms()),
-            links,
-            lease: Lease::new(config.quorum),
-            feed: None,
-            feed_turn: usize::from(config.ordinal),
-            beats: VecDeque::new(),
-            beat: 0,
-            last_beat: 0,
-            last_turn: 0,
-            awake_since: 0,
+            links: Links::new(config.quorum, usize::from(config.ordinal)),
+            connections: config.storage.iter().map(|_| None).collect(),
             opening: None,
             seat: None,
             floor: Epoch(0),
@@ -229,8 +193,8 @@ impl Driver {
             self.end_turn();
         }
         self.thread.lease.set(None);
-        for link in self.links.iter().flatten() {
-            link.sender.close();
+        for connection in self.connections.iter().flatten() {
+            connection.sender.close();
         }
         links.wait().await;
     }
@@ -282,36 +246,22 @@ impl Driver {
         match event {
             LinkEvent::Up { node, generation, sender, zone } => {
                 let now = self.now();
-                let out = BytesMut::new();
-                let link = Link {
-                    generation,
-                    sender,
-                    zone,
-                    out,
-                    heard: now,
-                    beat: 0,
-                    counted: true,
-                    subscribed: false,
-                };
-                self.links[usize::from(node.0)] = Some(link);
+                let near = self.thread.config.zone.as_ref() == Some(&zone);
+                self.links.up(node, generation, near, now);
+                self.connections[usize::from(node.0)] = Some(Connection { sender, out: BytesMut::new() });
                 let mut actions = Vec::new();
                 self.coordinator.node_up(node, now, &mut actions);
                 self.perform(actions);
-                self.last_beat = 0; // greet it with a heartbeat this turn
             }
             LinkEvent::Down { node, generation, connection } => {
-                let index = usize::from(node.0);
-                if self.links[index].as_ref().is_some_and(|link| link.generation == generation) {
-                    self.unlease(node);
-                    self.links[index] = None;
-                    self.node_gone(node);
+                if self.links.generation(node) == Some(generation) {
+                    self.lost(node);
                 }
                 // Not before: the storage node lets go of its lease then.
                 drop(connection);
             }
             LinkEvent::Said { node, generation, replies } => {
-                let link = self.links[usize::from(node.0)].as_ref();
-                if link.is_some_and(|link| link.generation == generation) {
+                if self.links.generation(node) == Some(generation) {
                     for reply in replies {
                         self.reply(node, reply);
                     }
@@ -326,9 +276,7 @@ impl Driver {
         let mut actions = Vec::new();
         self.coordinator.node_down(node, now, &mut actions);
         self.perform(actions);
-        if self.feed == Some(node) {
-            self.feed = None;
-        }
+        self.links.left(node);
         for id in self.blocks.asked_of(node) {
             self.send_block(id);
         }
@@ -346,8 +294,8 @@ impl Driver {
                 }
                 self.present.answered(node, id, &committed, &pending, own, now);
             }
-            Reply::Feed { items, low } if self.feed == Some(node) => self.feed_items(&items, low),
-            Reply::FeedReset { at } if self.feed == Some(node) => {
+            Reply::Feed { items, low } if self.links.feed() == Some(node) => self.feed_items(&items, low),
+            Reply::FeedReset { at } if self.links.feed() == Some(node) => {
                 info!(node = node.0, %at, "the history from here on is gone: starting over with an empty cache");
                 self.flush_applies();
                 let mut actions = Vec::new();
@@ -386,26 +334,21 @@ impl Driver {
     }
 
     fn heard(&mut self, node: StorageId, beat: u64, lease: bool, now: Millis) {
-        let Some(Beat { sent, epoch, .. }) = self.beats.iter().find(|one| one.number == beat) else { return };
-        let Some(link) = self.links[usize::from(node.0)].as_mut() else { return };
-        link.heard = link.heard.max(*sent);
-        link.beat = link.beat.max(beat);
-        if lease {
-            self.lease.granted(node, *epoch, *sent);
-            self.thread.lease.set(self.lease.until());
-        }
-        if !link.counted {
-            link.counted = true;
+        let again = self.links.heard(node, beat, lease);
+        self.thread.lease.set(self.links.lease_until());
+        if again {
             let mut actions = Vec::new();
             self.coordinator.node_up(node, now, &mut actions);
             self.perform(actions);
         }
     }
 
-    /// The storage node's lease counts no more: its connection is gone, or about to be closed.
-    fn unlease(&mut self, node: StorageId) {
-        self.lease.lost(node);
-        self.thread.lease.set(self.lease.until());
+    /// The connection is gone, or about to be closed: not before its lease counts no more.
+    fn lost(&mut self, node: StorageId) {
+        self.links.down(node);
+        self.thread.lease.set(self.links.lease_until());
+        self.connections[usize::from(node.0)] = None;
+        self.node_gone(node);
     }
 
     fn feed_items(&mut self, items: &[FeedItem], low: node_core::ids::Vector) {
@@ -482,12 +425,12 @@ impl Driver {
     /// Why no proposal can be decided at present although the storage nodes are connected: too many of them
     /// have said that they take none.
     fn cannot_write(&self, now: Millis) -> Option<String> {
-        let unable = |index: usize| {
-            let said = self.unable_nodes[index].as_ref();
+        let unable = |node: StorageId| {
+            let said = self.unable_nodes[usize::from(node.0)].as_ref();
             said.filter(|(at, _)| now.saturating_sub(*at) < UNABLE_MS).map(|(_, reason)| reason)
         };
-        let up = (0..self.links.len()).filter(|index| self.links[*index].as_ref().is_some_and(|l| l.counted));
-        let (unable, able): (Vec<_>, Vec<_>) = up.map(unable).partition(Option::is_some);
+        let (unable, able): (Vec<_>, Vec<_>) =
+            self.links.all_counted().map(unable).partition(Option::is_some);
         let (nodes, need) = (self.thread.config.quorum.nodes(), self.thread.config.quorum.write());
         let reason = unable.first().copied().flatten().filter(|_| able.len() < need)?;
         Some(format!("{} of {nodes} storage nodes take writes and {need} are needed; {reason}", able.len()))
@@ -495,15 +438,8 @@ impl Driver {
 
     fn send_block(&mut self, id: u64) {
         let now = self.now();
-        let zone = self.thread.config.zone.as_deref();
-        let candidate = |link: &Option<Link>| match link {
-            Some(link) => Candidate { usable: link.counted, near: zone == Some(link.zone.as_str()) },
-            None => Candidate::default(),
-        };
-        let nodes: Vec<Candidate> = self.links.iter().map(candidate).collect();
-        let low = self.follower.low();
-        let around = Around { nodes: &nodes, feed: self.feed, turn: self.feed_turn, low: &low };
-        if let Some((node, request)) = self.blocks.send(id, around, now) {
+        let (nodes, low) = (self.links.candidates(), self.follower.low());
+        if let Some((node, request)) = self.blocks.send(id, self.links.around(&nodes, &low), now) {
             self.send(usize::from(node.0), &Request::Read(request));
         }
     }
@@ -517,18 +453,17 @@ impl Driver {
                 Action::Broadcast(request) => {
                     let mut bytes = BytesMut::new();
                     request.put(&mut bytes);
-                    for link in self.links.iter_mut().flatten() {
-                        link.out.extend_from_slice(&bytes);
+                    for connection in self.connections.iter_mut().flatten() {
+                        connection.out.extend_from_slice(&bytes);
                     }
                 }
                 Action::Apply(item) => self.applies.push(item),
                 Action::Finish(ticket, finish) => self.finish(ticket, finish),
                 Action::Resolved(..) => {}
                 Action::Seated(stream) => {
-                    self.lease.begin(stream.epoch);
+                    self.links.seated(stream.epoch);
                     self.thread.lease.set(None);
                     self.opening = Some(stream);
-                    self.last_beat = 0; // asks for the lease this turn
                 }
                 Action::TakeFailed { granted, .. } => {
                     self.floor = self.floor.max(granted);
@@ -548,8 +483,8 @@ impl Driver {
     }
 
     fn send(&mut self, index: usize, request: &Request) {
-        if let Some(link) = &mut self.links[index] {
-            request.put(&mut link.out);
+        if let Some(connection) = &mut self.connections[index] {
+            request.put(&mut connection.out);
         }
     }
 
@@ -614,87 +549,52 @@ impl Driver {
         self.mind_commits(now);
         self.mind_reads(now);
         self.flush_applies();
-        for link in self.links.iter_mut().flatten().filter(|link| !link.out.is_empty()) {
-            let bytes = link.out.split();
+        for one in self.connections.iter_mut().flatten().filter(|one| !one.out.is_empty()) {
+            let bytes = one.out.split();
             // A closed connection reports itself; what it did not take is sent again to the next one.
-            let _ = link.sender.send_encoded(&bytes);
+            let _ = one.sender.send_encoded(&bytes);
         }
         self.publish();
     }
 
     fn heartbeat(&mut self, now: Millis) {
-        if self.last_beat != 0 && now.saturating_sub(self.last_beat) < BEAT_MS {
-            return;
-        }
-        self.last_beat = now.max(1);
-        self.beat += 1;
         let seated = self.seat.or(self.opening).filter(|_| self.mode() == Mode::SingleMaster);
         let epoch = seated.map_or(Epoch(0), |stream| stream.epoch);
-        self.beats.push_back(Beat { number: self.beat, sent: now, epoch });
-        if self.beats.len() > 64 {
-            self.beats.pop_front();
-        }
+        let Some(beat) = self.links.beat(epoch, now) else { return };
         // From the moment it takes the seat, so that nobody takes the new holder for one that has resigned.
         let holds = self.seat.is_some() || self.opening.is_some() || self.coordinator.taking();
         let role = if holds { Role::Writer } else { Role::Reader };
         let (applied, low) = (self.follower.applied(), self.follower.low());
         let lag = self.lag_us.filter(|_| self.seat.is_none() || self.mode() == Mode::MultiMaster);
         let lag_us = lag.map_or(0, |us| u32::try_from(us).unwrap_or(u32::MAX));
-        let request = Request::Heartbeat { beat: self.beat, role, epoch, applied, low, lag_us };
+        let request = Request::Heartbeat { beat, role, epoch, applied, low, lag_us };
         self.perform(vec![Action::Broadcast(request)]);
     }
 
     fn mind_links(&mut self, now: Millis) {
-        // This thread was not there to listen: what was said meanwhile may be read only in the next turns.
-        if now.saturating_sub(self.last_turn) > STALL_MS {
-            warn!(milliseconds = now - self.last_turn, "the volume's thread was held up");
-            self.awake_since = now;
+        if let Some(milliseconds) = self.links.turn(now) {
+            warn!(milliseconds, "the volume's thread was held up");
         }
-        self.last_turn = now;
-        for index in 0..self.links.len() {
-            let Some(link) = self.links[index].as_mut() else { continue };
-            if link.counted && now.saturating_sub(link.heard.max(self.awake_since)) > HEARD_MS {
-                link.counted = false;
-                let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
-                warn!(node = node.0, "a storage node is connected but silent");
-                self.node_gone(node);
-            }
+        while let Some(node) = self.links.fallen_silent(now) {
+            warn!(node = node.0, "a storage node is connected but silent");
+            self.node_gone(node);
         }
     }
 
     fn mind_feed(&mut self, now: Millis) {
-        let impatient = self.present.impatient(now);
-        if self.feed.is_some() && !impatient {
-            return;
-        }
-        let zone = self.thread.config.zone.clone();
-        let count = self.links.len();
-        let usable = |index: &usize| self.links[*index].as_ref().is_some_and(|link| link.counted);
-        let round: Vec<usize> =
-            (1..=count).map(|step| (self.feed_turn + step) % count).filter(usable).collect();
-        let near = |index: &&usize| {
-            self.links[**index].as_ref().is_some_and(|link| Some(&link.zone) == zone.as_ref())
-        };
-        let preferred = if impatient { None } else { round.iter().find(near) };
-        let Some(index) = preferred.or(round.first()).copied() else { return };
-        let node = StorageId(u8::try_from(index).expect("a volume has at most six storage nodes"));
-        self.feed_turn = index;
-        self.present.feed_minded(now);
-        if self.feed == Some(node) {
-            return;
-        }
-        let Some(link) = &mut self.links[index] else { return };
-        if std::mem::replace(&mut link.subscribed, true) {
-            // What an older subscription of this connection still says would be taken for the new one's, and it
-            // goes on behind what was left out in between: only a new connection has nothing of it.
-            self.unlease(node);
-            if let Some(link) = self.links[index].take() {
-                link.sender.close();
+        match self.links.mind_feed(&mut self.present, now) {
+            FeedStep::Keep => {}
+            FeedStep::Subscribe(node) => {
+                self.send(usize::from(node.0), &Request::Subscribe { from: self.follower.applied() });
             }
-            return self.node_gone(node);
+            FeedStep::Reconnect(node) => {
+                let sender = self.connections[usize::from(node.0)].as_ref().map(|one| one.sender.clone());
+                self.lost(node);
+                if let Some(sender) = sender {
+                    sender.close();
+                }
+            }
         }
-        self.feed = Some(node);
-        self.send(index, &Request::Subscribe { from: self.follower.applied() });
     }
 
     fn publish(&mut self) {
@@ -712,7 +612,7 @@ impl Driver {
             seat: self.seat.map(|stream| (stream.seat, stream.epoch)),
             taking: self.coordinator.taking() || self.opening.is_some(),
             // Not before it has been at the present once: until then its snapshots may be from before its time.
-            following: self.feed.is_some()
+            following: self.links.feed().is_some()
                 && nodes_up >= self.thread.config.quorum.read()
                 && self.lag_us.is_some(),
             writer,

@@ -41,7 +41,7 @@ impl Driver {
             }
             Mode::MultiMaster => Epoch(known.0 + 1),
         };
-        if self.coordinator.nodes_up() < self.thread.config.quorum.write() || self.feed.is_none() {
+        if self.coordinator.nodes_up() < self.thread.config.quorum.write() || self.links.feed().is_none() {
             return;
         }
         let epoch = next.max(Epoch(self.floor.0 + 1));
@@ -50,7 +50,7 @@ impl Driver {
         self.coordinator.take(self.own_seat(), epoch, now, &mut actions);
         self.perform(actions);
         // Before anything else is said: the nodes hear the new role before the seat is opened.
-        self.last_beat = 0;
+        self.links.beat_soon();
         self.heartbeat(now);
     }
 

@@ -39,24 +39,19 @@ impl Driver {
                     // back until they have had their turn.
                     self.take_after = now + HAND_OVER_MS;
                     self.closing_door = false;
-                    self.last_beat = 0;
+                    self.links.beat_soon();
                     self.heartbeat(now);
-                    resigning.told = Some(self.beat);
+                    resigning.told = Some(self.links.newest_beat());
                     resigning.deadline = now + TOLD_MS;
                     self.resigning.push(resigning);
                 }
                 // If the process ended before, the others would take it for one that died.
-                Some(beat) if late || self.heard_by(beat) >= self.thread.config.quorum.read() => {
+                Some(beat) if late || self.links.heard_by(beat) >= self.thread.config.quorum.read() => {
                     resigning.answer.give(());
                 }
                 None | Some(_) => self.resigning.push(resigning),
             }
         }
-    }
-
-    /// How many storage nodes have answered this heartbeat or a later one.
-    fn heard_by(&self, beat: u64) -> usize {
-        self.links.iter().flatten().filter(|link| link.beat >= beat).count()
     }
 
     pub(super) fn mind_reads(&mut self, now: Millis) {
@@ -81,7 +76,7 @@ impl Driver {
         }
         for (wanted, first_missing) in self.present.slow(&applied, now) {
             warn!(
-                feed = ?self.feed,
+                feed = ?self.links.feed(),
                 %applied,
                 %wanted,
                 ?first_missing,
