@@ -31,7 +31,6 @@ use session::Session;
 
 pub(crate) use workload::{Workload, list_elements};
 
-const RIVAL_PATIENCE_MS: Millis = 40;
 const BUSY_TURN: Micros = 5 * MS;
 const IDLE_TURN: Micros = 50 * MS;
 const RESIGN_MS: Millis = 1_000;
@@ -511,9 +510,7 @@ impl Instance {
 
     fn resolve(&mut self, txn: TxnId, context: &mut Context) {
         let now = self.now(context);
-        let holder = self.election.holder(txn.seat);
-        let alive = holder.is_some_and(|holder| holder.epoch == txn.epoch && !self.election.gone(holder.run));
-        let patience = if alive { RIVAL_PATIENCE_MS } else { 0 };
+        let patience = self.election.patience(txn);
         let mut actions = Vec::new();
         self.coordinator.resolve(txn, patience, now, &mut actions);
         self.perform(actions, context);
