@@ -221,6 +221,10 @@ impl Acceptor {
         };
         self.seats.iter().map(info).collect()
     }
+    /// The newest epoch of a seat that this node has granted or heard of; 0: none.
+    pub fn granted(&self, seat: Seat) -> Epoch {
+        self.seats.get(&seat).map_or(Epoch(0), |state| state.granted)
+    }
     /// The closing by which each seat's present epoch began, for nodes that missed it.
     pub fn closings(&self) -> Vec<Closing> {
         let active =
@@ -328,7 +332,7 @@ impl Acceptor {
             }
             return out.push(Action::Reply(Reply::Settled { txn: txn.id, settled }));
         }
-        let granted = self.seats.get(&txn.id.seat).map_or(Epoch(0), |seat| seat.granted);
+        let granted = self.granted(txn.id.seat);
         if txn.id.epoch < granted {
             return out.push(Action::Reply(Reply::Fenced { txn: txn.id, epoch: granted }));
         }

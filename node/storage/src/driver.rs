@@ -11,7 +11,7 @@ use node_core::acceptor::{Acceptor, Action, Record, Rows};
 use node_core::catch_up::{self, CatchUp};
 use node_core::coordinator::Millis;
 use node_core::election::WRITER_SEAT;
-use node_core::ids::{Epoch, Key, KeyMap, StorageId, TxnId, Vector, Ver};
+use node_core::ids::{Key, KeyMap, StorageId, TxnId, Vector, Ver};
 use node_core::membership::{Generation as DiskGeneration, Generations};
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Membership, Reply, Request, Vote, Wire};
@@ -451,9 +451,7 @@ impl Driver {
 
     /// Whom the writer's seat belongs to, before anybody is told.
     pub(crate) fn note_writer(&self) {
-        let seats = self.acceptor.seats();
-        let epoch = seats.iter().find(|info| info.seat == WRITER_SEAT).map_or(Epoch(0), |info| info.epoch);
-        self.shared.instances.lock().writer_epoch(epoch);
+        self.shared.instances.lock().writer_epoch(self.acceptor.granted(WRITER_SEAT));
     }
 
     /// Why this node takes no proposals now, for a person.

@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use node_core::cache::{Cache, FetchId, Gap, InstallError};
 use node_core::wire::Block;
 use node_sql::store::StoreError;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Engine, count};
+use super::{Engine, KILL_POLL, count};
 use crate::volume_api::{BlockRequest, Volume, VolumeError};
 
 /// Why a transaction that was under way at a reset is given up.
 pub(super) const HISTORY_GONE: &str = "the history that the transaction reads is gone";
-/// How often a waiter looks at its kill flag, which nobody announces.
-const KILL_POLL: Duration = Duration::from_millis(50);
-
 /// A fetch under way, and how it ended.
 #[derive(Debug)]
 struct Slot {

@@ -5,7 +5,7 @@
 //! read, so it leaves key and height in the transaction's cell, and the transaction compares.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use node_core::ids::{Height, Key, Ver};
 use node_core::locks::LockMode;
@@ -97,11 +97,7 @@ impl EngineTxn {
     /// have changed a row that the transaction has locked, and the news of that come with the feed.
     fn await_feed(&mut self, version: &RowVersion) -> Result<(), StoreError> {
         let (engine, txn) = (&self.engine, version.ver.txn);
-        if engine.snapshots.published().sees(txn) {
-            return Ok(());
-        }
-        let deadline = Instant::now() + engine.config.lease_wait;
-        if !engine.snapshots.wait_to_see(txn, deadline, &self.options.killed) {
+        if !engine.snapshots.wait_to_see(txn, engine.config.lease_wait, &self.options.killed) {
             if self.options.killed.load(Ordering::Relaxed) {
                 return Err(StoreError::Killed);
             }

@@ -34,6 +34,8 @@ pub use self::store::EngineStore;
 
 /// The feed is applied this many transactions at a time, so that readers get in between.
 const BATCH: usize = 32;
+/// How often a waiter looks at its kill flag, which nobody announces.
+const KILL_POLL: Duration = Duration::from_millis(50);
 
 /// What an engine is told at its start.
 #[derive(Clone, Copy, Debug)]

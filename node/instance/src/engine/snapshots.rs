@@ -9,8 +9,7 @@ use node_core::cache::Horizon;
 use node_core::ids::{TxnId, Vector};
 use parking_lot::{Condvar, Mutex};
 
-/// How often a waiter looks at its kill flag, which nobody announces.
-const KILL_POLL: Duration = Duration::from_millis(50);
+use super::KILL_POLL;
 
 /// An open snapshot. It must be given back to [`Snapshots::release`].
 #[derive(Debug)]
@@ -65,9 +64,13 @@ impl Snapshots {
         }
     }
 
-    /// Waits until a new snapshot sees what the transaction wrote. False: not by then, or killed.
-    pub(super) fn wait_to_see(&self, txn: TxnId, deadline: Instant, killed: &AtomicBool) -> bool {
+    /// Waits until a new snapshot sees what the transaction wrote. False: not in time, or killed.
+    pub(super) fn wait_to_see(&self, txn: TxnId, wait: Duration, killed: &AtomicBool) -> bool {
         let mut inner = self.inner.lock();
+        if inner.published.sees(txn) {
+            return true;
+        }
+        let deadline = Instant::now() + wait;
         while !inner.published.sees(txn) {
             let now = Instant::now();
             if now >= deadline || killed.load(Ordering::Relaxed) {

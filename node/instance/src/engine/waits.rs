@@ -13,8 +13,7 @@ use node_core::ids::{Height, Key};
 use node_core::locks::{Acquired, LockMode, LockTable, Owner};
 use parking_lot::{Condvar, Mutex};
 
-/// How often a waiter looks at its kill flag, which nobody announces.
-const KILL_POLL: Duration = Duration::from_millis(50);
+use super::KILL_POLL;
 
 /// A commit has changed keys that the transaction has locked: see [`Cell::take_changes`].
 const CHANGED: u8 = 1;

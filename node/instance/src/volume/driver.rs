@@ -343,11 +343,13 @@ impl Driver {
         }
     }
 
-    /// The connection is gone, or about to be closed: not before its lease counts no more.
+    /// The connection is gone, or is closed now: not before its lease counts no more.
     fn lost(&mut self, node: StorageId) {
         self.links.down(node);
         self.thread.lease.set(self.links.lease_until());
-        self.connections[usize::from(node.0)] = None;
+        if let Some(connection) = self.connections[usize::from(node.0)].take() {
+            connection.sender.close();
+        }
         self.node_gone(node);
     }
 
@@ -587,13 +589,7 @@ impl Driver {
             FeedStep::Subscribe(node) => {
                 self.send(usize::from(node.0), &Request::Subscribe { from: self.follower.applied() });
             }
-            FeedStep::Reconnect(node) => {
-                let sender = self.connections[usize::from(node.0)].as_ref().map(|one| one.sender.clone());
-                self.lost(node);
-                if let Some(sender) = sender {
-                    sender.close();
-                }
-            }
+            FeedStep::Reconnect(node) => self.lost(node),
         }
     }
 

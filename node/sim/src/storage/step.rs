@@ -3,7 +3,7 @@
 use node_core::acceptor::{Action, Record};
 use node_core::catch_up;
 use node_core::election::WRITER_SEAT;
-use node_core::ids::{Epoch, Outcome, TxnId};
+use node_core::ids::{Outcome, TxnId};
 use node_core::quorum::Mode;
 use node_core::wire::{FeedItem, Reply, Request, Wire};
 
@@ -124,9 +124,7 @@ impl Node {
 
     pub(super) fn note_writer(&mut self) {
         let Some(live) = &mut self.live else { return };
-        let seats = live.acceptor.seats();
-        let epoch = seats.iter().find(|info| info.seat == WRITER_SEAT).map_or(Epoch(0), |info| info.epoch);
-        live.registry.writer_epoch(epoch);
+        live.registry.writer_epoch(live.acceptor.granted(WRITER_SEAT));
     }
 
     pub(super) fn handle(
